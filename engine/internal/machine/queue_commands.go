@@ -1,0 +1,100 @@
+package machine
+
+import (
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// The queue commands: what the shell passes to Queues and gets back.
+
+// Declare makes a topology.
+type Declare struct {
+	Topology *queuedriver.Topology // validated, defaults filled in
+	DryRun   bool
+
+	Changes []queuedriver.Change
+	Err     error
+}
+
+// DeleteTopology removes one part of the topology.
+type DeleteTopology struct {
+	Request *queuedriver.DeleteRequest
+	Err     error
+}
+
+// ReadTopology returns everything declared.
+type ReadTopology struct{ Topology *queuedriver.Topology }
+
+// Publish stores a batch. The messages are kept until the round is written
+// and must not be changed.
+type Publish struct {
+	Publishings []queuedriver.Publishing // validated
+	Receipts    []queuedriver.Receipt
+}
+
+// Leased is a delivery whose body is still to be read: message Seq of the
+// block that begins at Block.
+type Leased struct {
+	Seq     uint64
+	Block   uint64
+	Token   lease.Token
+	Attempt int
+}
+
+// Receive leases messages; it finishes when there are some, or when Until
+// has passed.
+type Receive struct {
+	Request  *queuedriver.ReceiveRequest // validated
+	Received lease.Instant
+
+	QueueID uint32
+	TTL     time.Duration
+	Granted lease.Instant
+	Leased  []Leased
+	Err     error
+
+	queue *queue // where it waits
+}
+
+// GiveUp ends a waiting Receive, which finishes at once with what it has:
+// nothing. One that has finished already is left alone: the shell hands its
+// deliveries back.
+type GiveUp struct{ Receive *Receive }
+
+// Settle settles deliveries.
+type Settle struct {
+	Settlements []queuedriver.Settlement // validated
+	Outcomes    []queuedriver.Outcome
+}
+
+// Detach forgets a consumer.
+type Detach struct{ Queue, Consumer string }
+
+// ReadStats reads.
+type ReadStats struct {
+	Request *queuedriver.StatsRequest
+	Stats   []queuedriver.QueueStats
+	Err     error
+}
+
+// Purge drops what is not in flight.
+type Purge struct {
+	Queue   string
+	Dropped int64
+	Err     error
+}
+
+func (*Declare) command()        {}
+func (*DeleteTopology) command() {}
+func (*ReadTopology) command()   {}
+func (*Publish) command()        {}
+func (*Receive) command()        {}
+func (*GiveUp) command()         {}
+func (*Settle) command()         {}
+func (*Detach) command()         {}
+func (*ReadStats) command()      {}
+func (*Purge) command()          {}
+
+type queue struct{} // SKETCH

@@ -1,0 +1,105 @@
+package driver
+
+import (
+	"time"
+	"unicode/utf8"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// Limits of the portable API. Every backend honours at least these.
+const (
+	MaxName        = 512  // bytes of a lock's name
+	MaxHolder      = 128  // bytes of a holder's or a request's id
+	MaxTicket      = 256  // bytes of an opaque ticket
+	MaxPermits     = 1024 // grants of a semaphore
+	MaxMeta        = 16   // entries
+	MaxMetaKey     = 64   // bytes
+	MaxMetaValue   = 1024 // bytes
+	MaxBatch       = 1000 // refs in one Renew or Release
+	MaxList        = 1000
+	DefaultList    = 100
+	MaxListWaiters = 100 // waiters described per name
+	MaxLockDelay   = time.Hour
+)
+
+// ValidateName returns a *lease.FieldError unless s is 1 to MaxName bytes of
+// UTF-8 without control characters. Slashes, percent signs and spaces are
+// fine.
+func ValidateName(field, s string) error { return validText(field, s, 1, MaxName) }
+
+// ValidateHolder does the same for holders' ids, up to MaxHolder bytes.
+func ValidateHolder(field, s string) error { return validText(field, s, 1, MaxHolder) }
+
+func validText(field, s string, least, most int) error {
+	if len(s) < least || len(s) > most {
+		return lease.Invalidf(field, "must be %d to %d bytes, has %d", least, most, len(s))
+	}
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
+				return lease.Invalidf(field, "must be valid UTF-8, is not at byte %d", i)
+			}
+		}
+		if r < 0x20 || r == 0x7f {
+			return lease.Invalidf(field, "must not contain control characters, has U+%04X at byte %d", r, i)
+		}
+	}
+	return nil
+}
+
+// Validate checks everything about a request that does not depend on the
+// state of the backend, against the limits above and the TTLs of c.
+func (r *Request) Validate(c *Caps) error {
+	if err := ValidateName("name", r.Name); err != nil {
+		return err
+	}
+	if err := ValidateHolder("holder", r.Holder); err != nil {
+		return err
+	}
+	if err := validText("request_id", r.ID, 0, MaxHolder); err != nil {
+		return err
+	}
+	if r.Ticket != nil && len(r.Ticket.Opaque) > MaxTicket {
+		return lease.Invalidf("ticket", "must be at most %d bytes, has %d", MaxTicket, len(r.Ticket.Opaque))
+	}
+	if r.Mode > Shared {
+		return lease.Invalidf("mode", "must be exclusive or shared")
+	}
+	if r.Permits < 0 || r.Permits > MaxPermits {
+		return lease.Invalidf("permits", "must be 0 to %d, is %d", MaxPermits, r.Permits)
+	}
+	if r.Mode == Shared && r.Permits > 1 {
+		return lease.Invalidf("permits", "must be 0 or 1 for a shared lock, is %d", r.Permits)
+	}
+	if err := ValidateTTL("ttl", r.TTL, c); err != nil {
+		return err
+	}
+	if r.LockDelay < 0 || r.LockDelay > MaxLockDelay {
+		return lease.Invalidf("lock_delay", "must be 0 to %v, is %v", MaxLockDelay, r.LockDelay)
+	}
+	return validMeta(r.Meta)
+}
+
+// ValidateTTL checks a TTL against what the backend takes.
+func ValidateTTL(field string, ttl time.Duration, c *Caps) error {
+	if ttl < c.MinTTL || ttl > c.MaxTTL {
+		return lease.Invalidf(field, "must be %v to %v, is %v", c.MinTTL, c.MaxTTL, ttl)
+	}
+	return nil
+}
+
+func validMeta(m map[string]string) error {
+	if len(m) > MaxMeta {
+		return lease.Invalidf("meta", "must have at most %d entries, has %d", MaxMeta, len(m))
+	}
+	for k, v := range m {
+		if err := validText("meta key", k, 1, MaxMetaKey); err != nil {
+			return err
+		}
+		if len(v) > MaxMetaValue || !utf8.ValidString(v) {
+			return lease.Invalidf("meta["+k+"]", "must be UTF-8 of at most %d bytes, has %d", MaxMetaValue, len(v))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,321 @@
+// Package driver is what a queue backend implements.
+//
+// The portable package queue owns everything that is the same everywhere:
+// validation, ids, prefetch, extension of deliveries, worker pools, trace
+// context, error wrapping. A driver makes one attempt and returns the raw
+// error; it does not retry. Package queuetest is the conformance suite; a
+// driver is done when it passes.
+//
+// Exchange, routing key, binding, queue, message, delivery, ack, nack,
+// reject, prefetch, confirm and dead letter mean what they mean in AMQP
+// 0-9-1. A delivery is a lease on a message: it has a TTL, it can be
+// extended, and it has a fencing token, so that an ack by a consumer that was
+// overtaken is refused.
+//
+// # Errors
+//
+// Drivers return the sentinels of package lease and of this package, wrapped
+// or bare, so that errors.Is finds them. A transport error after which the
+// request may have been carried out must match lease.ErrUnknown; one before
+// which nothing was sent must match lease.ErrUnavailable.
+package driver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+var (
+	// ErrUnroutable: a mandatory message matched no queue. It was not published.
+	ErrUnroutable = errors.New("message is unroutable")
+	// ErrInUse: what was to be deleted has messages or bindings.
+	ErrInUse = errors.New("in use")
+)
+
+// Conn is one client's connection to a backend. All methods may be called
+// concurrently. Slices passed in are not changed or kept after the call.
+type Conn interface {
+	// Caps says what the backend has and assumes. No I/O, never changes.
+	Caps() Caps
+
+	// Declare makes exchanges, queues and bindings, all or nothing, and
+	// returns what it changed (or, with dryRun, would change). What exists
+	// and is equal is no change; what exists and differs is
+	// lease.ErrConflict; what a binding or a dead letter names and nobody
+	// has is lease.ErrNotFound.
+	Declare(ctx context.Context, t *Topology, dryRun bool) ([]Change, error)
+	// Delete removes one exchange, queue or binding. lease.ErrNotFound,
+	// ErrInUse.
+	Delete(ctx context.Context, r *DeleteRequest) error
+	// Topology returns everything declared, sorted by name.
+	Topology(ctx context.Context) (*Topology, error)
+
+	// Publish routes and stores a batch. len(receipts) == len(ps) if err is
+	// nil: each message has its own outcome. It returns once the messages
+	// are as safe as Receipt.Durability says. An unknown exchange is
+	// lease.ErrNotFound in that message's receipt. On a non-nil err nothing
+	// is known about any of them, unless it matches lease.ErrUnavailable,
+	// lease.ErrInvalid or lease.ErrNoSpace: then nothing was published.
+	Publish(ctx context.Context, ps []Publishing) ([]Receipt, error)
+
+	// Receive leases up to r.Max messages to r.Consumer and returns them in
+	// queue order. It waits up to r.Wait for the first one, and returns
+	// none and no error if there was none. If ctx ends, what may have
+	// been leased for this call is handed back without counting as an
+	// attempt.
+	Receive(ctx context.Context, r *ReceiveRequest) ([]Delivery, error)
+
+	// Settle ends or extends deliveries. len(outcomes) == len(ss) if err is
+	// nil. Outcome.Err is lease.ErrNotHeld for a delivery that was
+	// settled, handed back or overtaken before; nothing is changed by that.
+	Settle(ctx context.Context, ss []Settlement) ([]Outcome, error)
+
+	// Detach says that the consumer will not receive from the queue any
+	// more. Its deliveries stay leased.
+	Detach(ctx context.Context, queue, consumer string) error
+
+	// Stats returns up to r.Max queues in byte order of their names.
+	Stats(ctx context.Context, r *StatsRequest) ([]QueueStats, error)
+	// Peek returns messages without leasing them.
+	Peek(ctx context.Context, r *PeekRequest) ([]Peeked, error)
+	// Purge drops all messages that are not in flight and says how many.
+	Purge(ctx context.Context, queue string) (int64, error)
+	// Redrive moves up to r.Max dead letters back to where they were first
+	// published, or to r.To, and says how many. A message is moved
+	// atomically: it is never in neither place.
+	Redrive(ctx context.Context, r *RedriveRequest) (int64, error)
+
+	// Close frees the connection; its deliveries are left to their leases.
+	// Calls under way return lease.ErrClosed. Idempotent; waits for the
+	// driver's goroutines.
+	Close() error
+}
+
+// Headers of a message or arguments of a binding. Values are bool, int64,
+// float64, string, []byte, time.Time (whole seconds), Headers or []any of
+// these; Normalize turns the other integer and float types into them.
+type Headers map[string]any
+
+// Message is what a publisher sends. The zero value of a field means that it
+// is not there.
+type Message struct {
+	ID       string // identifies the message for dedup; the portable layer makes one if empty
+	OrderKey string // messages with one key are handled one after another, in order
+	Headers  Headers
+	Body     []byte
+	Priority uint8
+
+	TTL       time.Duration // dropped or dead-lettered when older
+	Delay     time.Duration // not delivered before; excludes NotBefore
+	NotBefore time.Time     // likewise, by the server's wall clock
+
+	// As in AMQP 0-9-1; not interpreted.
+	ContentType     string
+	ContentEncoding string
+	CorrelationID   string
+	ReplyTo         string
+	Type            string
+	AppID           string
+	UserID          string
+	Timestamp       time.Time // whole seconds
+}
+
+// Route says where a message is published.
+type Route struct {
+	Exchange string // "" is the default exchange: Key names the queue
+	Key      string // routing key
+}
+
+// Publishing is one message on its way in.
+type Publishing struct {
+	Route     Route
+	Message   *Message
+	Mandatory bool // ErrUnroutable if it matches no queue; otherwise it is dropped
+}
+
+// Durability says how safe a confirmed message is.
+type Durability string
+
+// From the weakest to the strongest.
+const (
+	Memory     Durability = "memory"     // lost when the process ends
+	Written    Durability = "written"    // survives the process, not the machine
+	Synced     Durability = "synced"     // on disk: survives a power loss
+	Replicated Durability = "replicated" // held by several machines
+)
+
+// Receipt is the outcome of publishing one message.
+type Receipt struct {
+	Err        error
+	Durability Durability
+	Queues     int  // how many queues took it; 0 if it was unroutable and not mandatory
+	Duplicate  bool // the ID was seen before by every queue it matched: nothing was stored
+}
+
+// Ref names one delivery.
+type Ref struct {
+	Queue string
+	Seq   uint64 // the message within its queue
+	Token lease.Token
+}
+
+// Delivery is one leased message.
+type Delivery struct {
+	Ref
+	Message *Message // not to be changed
+	Route   Route    // as it was published
+	Attempt int      // 1 at first; does not count hand-backs
+	TTL     time.Duration
+	Waited  time.Duration // between receipt of the request and the moment from which TTL counts
+	Age     time.Duration // since it was published
+}
+
+// ReceiveRequest asks for messages.
+type ReceiveRequest struct {
+	Queue    string
+	Consumer string        // id of the consumer, 1 to MaxConsumer bytes
+	Max      int           // 1 to MaxReceive
+	MaxBytes int           // stop after the message that reaches it; 0: MaxReceiveBytes
+	Wait     time.Duration // 0 to MaxWait
+	Lease    time.Duration // 0: the queue's; else Caps.MinLease to Caps.MaxLease
+}
+
+// Verb says how a delivery is settled.
+type Verb uint8
+
+// What can be done with a delivery. Nack counts as an attempt, Release does
+// not.
+const (
+	Ack     Verb = iota + 1 // handled: gone for good
+	Nack                    // failed: again after a delay, or dead-lettered past the limit
+	Release                 // not handled: back to where it was, at once
+	Reject                  // never again: dead-lettered, or dropped if the queue has no dead letter
+	Extend                  // lease anew
+)
+
+// Settlement settles one delivery.
+type Settlement struct {
+	Ref     Ref
+	Verb    Verb
+	Delay   time.Duration // Nack: 0 to MaxDelay
+	Backoff bool          // Nack: the queue's backoff instead of Delay
+	Reason  string        // Nack, Reject: why, up to MaxReason bytes, kept with a dead letter
+	TTL     time.Duration // Extend: 0 is the lease's own
+}
+
+// Outcome is the result of one Settlement.
+type Outcome struct {
+	Err          error
+	TTL          time.Duration // Extend
+	DeadLettered bool          // Nack, Reject
+}
+
+// StatsRequest bounds a Stats.
+type StatsRequest struct {
+	Queue  string // exactly this queue, lease.ErrNotFound if there is none
+	Prefix string
+	After  string
+	Max    int // 1 to MaxList; 0 means DefaultList
+}
+
+// QueueStats describes a queue. Counters count since the queue was declared;
+// after a crash they may lack the last moments.
+type QueueStats struct {
+	Name      string
+	Ready     int64 // to be delivered now, or when their key's turn comes
+	Delayed   int64 // waiting for their time: scheduled, or backing off
+	InFlight  int64
+	Bytes     int64         // of stored bodies, not yet acked, approximately
+	OldestAge time.Duration // of the oldest message that is not acked
+	Consumers int           // that received within the last minute
+
+	Published    int64
+	Duplicates   int64
+	Delivered    int64
+	Acked        int64
+	Nacked       int64
+	Expired      int64 // leases of deliveries that ran out
+	DeadLettered int64
+	Dropped      int64 // rejected without a dead letter, purged
+}
+
+// PeekRequest asks for messages to look at, in queue order.
+type PeekRequest struct {
+	Queue string
+	After uint64 // continue behind this Seq
+	Max   int    // 1 to MaxPeek; 0 means DefaultList
+}
+
+// State of a message in its queue.
+type State string
+
+// States that Peek tells apart.
+const (
+	Ready    State = "ready"
+	Delayed  State = "delayed"
+	InFlight State = "in_flight"
+)
+
+// Peeked is a message as it lies in its queue.
+type Peeked struct {
+	Seq      uint64 // 0 for one that was scheduled and has no place yet
+	State    State
+	Attempts int
+	Age      time.Duration
+	Route    Route
+	Message  *Message
+}
+
+// RedriveRequest moves dead letters.
+type RedriveRequest struct {
+	Queue string
+	To    *Route // nil: each to its original route
+	Max   int    // 1 to MaxRedrive; 0 means MaxRedrive
+}
+
+// Caps is what a backend has and assumes, as data.
+type Caps struct {
+	Backend string
+
+	Durability    Durability
+	DeliveryFence bool // an overtaken ack is refused
+	Dedup         bool
+	OrderKey      bool // keys in parallel, each in order, no limit on their number
+	Delay         bool
+	DelayedNack   bool
+	Extend        bool
+	DeadLetter    bool
+	HeadersRoute  bool
+	Peek          bool
+	Redrive       bool
+	Mandatory     bool
+	Purge         bool
+	Stats         bool
+	FIFO          bool
+
+	MinLease, MaxLease time.Duration
+	MaxBody            int
+}
+
+// Keys of the headers that a dead letter carries.
+const (
+	HeaderDeathReason     = "lockkeeper-death-reason" // string: "rejected", "delivery_limit"
+	HeaderDeathDetail     = "lockkeeper-death-detail" // string: Settlement.Reason
+	HeaderDeathQueue      = "lockkeeper-death-queue"  // string: queue that it last died in
+	HeaderDeathCount      = "lockkeeper-death-count"  // int64: how often it has died
+	HeaderDeathAttempts   = "lockkeeper-death-attempts"
+	HeaderDeathTime       = "lockkeeper-death-time"     // time.Time
+	HeaderOriginalRoute   = "lockkeeper-first-exchange" // string: as first published
+	HeaderOriginalKey     = "lockkeeper-first-key"
+	HeaderReservedPrefix  = "lockkeeper-"
+	ReasonRejected        = "rejected"
+	ReasonDeliveryLimit   = "delivery_limit"
+	HeaderTraceParent     = "traceparent"
+	HeaderTraceState      = "tracestate"
+	ArgMatch              = "x-match" // in Binding.Args of a headers exchange: "all" (default) or "any"
+	DefaultExchange       = ""
+	ReservedExchangeNames = "amq."
+)
