@@ -5,16 +5,18 @@
 //
 // The shell (package engine) drives it, from one goroutine, in rounds:
 //
-//  1. feed it what it asked for from the store (Queues.Hungry),
-//  2. let it expire what is due (Tick),
-//  3. pass the commands that have queued up,
-//  4. let it hand messages to waiting receivers (Queues.Dispatch),
-//  5. write its Changes in one batch and make them durable,
-//  6. complete the commands in Finished.
+//  1. let it expire what is due (Locks.Tick, Queues.Tick),
+//  2. pass the commands that have queued up,
+//  3. let it hand messages to waiting receivers (Queues.Dispatch),
+//  4. write its Changes in one batch, apply it, and make it durable,
+//  5. complete the commands in Finished.
+//
+// The View must show the effects of a round from the next round on, durable
+// or not.
 //
 // A command is a struct that the caller fills in; the machine fills in its
 // result and appends it to Finished, in the same round or, for one that
-// waits, in a later one. Nothing of a result may leave before step 5.
+// waits, in a later one. Nothing of a result may leave before step 4 is done.
 package machine
 
 import (
@@ -64,22 +66,33 @@ type Changes interface {
 	DeleteFetch(q uint32, fetch uint64)
 	PutDelayed(q uint32, d *record.Delayed)
 	DeleteDelayed(q uint32, due int64, seq uint64)
+	DropDelayed(q uint32) // all of them
 	PutSeen(q uint32, bucket int64, id string)
 	DropSeen(q uint32, below int64) // all buckets before this one
 	PutCounters(q uint32, c *record.Counters)
 }
 
 // NewBlock is one block to be stored: its messages, and their index.
+// Index.Bytes is an estimate until the block is encoded.
 type NewBlock struct {
 	Messages []record.Message
 	Index    record.IndexBlock
 }
 
 // View reads what the machine does not keep in memory. It sees the rounds
-// before this one. *store.Store implements it.
+// before this one and nothing of this one. *store.Store implements it. It is
+// an input like the time: it gives the same answers for the same rounds.
 type View interface {
-	// Message returns message seq of the block that begins at blockFirst.
+	// LoadIndex returns whole blocks in order, beginning with the first that
+	// holds a message >= from, until they have at least most entries.
+	LoadIndex(q uint32, from uint64, most int) ([]record.IndexBlock, error)
+	// Message returns message seq of the block that begins at blockFirst; 0
+	// means that the caller does not know the block.
 	Message(q uint32, blockFirst, seq uint64) (*record.Message, error)
+	// LoadDue returns delayed messages due at or before wall, in order of
+	// their time, at most most of them and about mostBytes of bodies, and
+	// the time of the next one behind these (0 if there is none).
+	LoadDue(q uint32, wall int64, most, mostBytes int) (due []record.Delayed, next int64, err error)
 	// Seen reports whether the id is in a bucket from..to.
 	Seen(q uint32, from, to int64, id string) (bool, error)
 }
