@@ -74,10 +74,8 @@ type Changes interface {
 
 // NewBlock is one block to be stored: its messages, and their index.
 // Index.Bytes is an estimate until the block is encoded.
-type NewBlock struct {
-	Messages []record.Message
-	Index    record.IndexBlock
-}
+// record.SplitBlocks makes them.
+type NewBlock = record.NewBlock
 
 // View reads what the machine does not keep in memory. It sees the rounds
 // before this one and nothing of this one. *store.Store implements it. It is

@@ -1,0 +1,79 @@
+// Package store keeps the engine's state on disk, in Pebble. Nothing but this
+// package touches the directory; this comment is the on-disk format.
+//
+// # Directory
+//
+//	LOCK        held by the process that has the store open
+//	LOCKKEEPER  what the directory is: format version, incarnation, and
+//	            whether and with which round it was closed (see Identity)
+//	data/       Pebble's own files
+//
+// LOCKKEEPER is replaced by rename, and synced, on creation, open and clean
+// close. A directory that has other content and no LOCKKEEPER file is refused
+// before anything is written.
+//
+// # Keys
+//
+// Numbers in keys are big-endian, so that byte order is number order. q is
+// the number of a queue, p a priority (always 0 in format 1; streams and
+// priorities use it without a new layout), hash the first 16 bytes of a
+// SHA-256. A due time has its sign bit flipped.
+//
+//	m 0                     record.Meta
+//	m 1                     number of the last round (batch) applied
+//	l name                  record.Lock
+//	t e name                an exchange
+//	t q name                record.Queue
+//	t b hash                a binding; the hash is of its record
+//	b q4 p1 firstSeq8       a block of messages
+//	i q4 p1 firstSeq8       record.IndexBlock of that block
+//	a q4 p1 segment8        record.AckSet, merged by union
+//	r q4 p1 seq8            record.Attempt
+//	f q4 fetch8             record.Fetch
+//	d q4 due8 seq8          record.Delayed
+//	u q4 bucket8 hash       a dedup id: empty value; the hash is of the id
+//	c q4                    record.Counters
+//
+// Reserved: "x q4 hash" (index to cancel a delayed message by its id) and
+// "o q4 consumer" (stream offsets).
+//
+// Every value is a record sealed with a checksum over its key and itself
+// (record.Seal), but for blocks, which have a checksum for each message
+// (record.AppendBlock). A value that does not match is ErrCorrupt, with the
+// key in the message.
+//
+// # What is durable
+//
+// A Batch is applied as a whole or not at all, in the order of the Apply
+// calls, and is durable when its Pending.Wait returned nil. Before that it is
+// visible to reads: replies must wait. After a crash the store has a prefix of
+// the batches applied, which contains every batch whose Wait returned nil.
+//
+// # Damage
+//
+// Pebble checks its tables and logs; a damaged log record that is followed by
+// a synced one is corruption, one at the very end of the log is what a crash
+// leaves behind and is cut off. So that damage to the end of a log or
+// manifest of a store that was closed is not mistaken for a crash, every batch
+// counts up a round number and a clean close writes it down: a store that
+// opens with another round is ErrCorrupt. Pebble takes a manifest that ends in
+// garbage as shorter; package store looks for valid records behind the
+// garbage and refuses it then.
+//
+// # Failure
+//
+// After the first failed write or sync of a log or manifest nothing more
+// reaches the disk, and every call returns ErrFailed for ever: what a file
+// holds after a failed sync is not known. Opening the directory again recovers
+// everything that was confirmed. Pebble itself would panic, deadlock or end
+// the process; package store keeps the error from it instead (guard.go).
+//
+// A failed flush or compaction loses nothing and is retried.
+//
+// # Memory
+//
+// For a directory at most three memtables of 32 MiB and a block cache of
+// 64 MiB, which is Go heap in a build without cgo: leave them out of GOMEMLIMIT
+// at your peril. In memory: two memtables of 8 MiB and a cache of 8 MiB besides
+// the data itself. Opening replays at most the memtables' worth of log.
+package store

@@ -1,0 +1,72 @@
+package store
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// DefaultReserveBytes is how much of the disk is kept for what must go through
+// when it is full: acks, releases, deletes, and Pebble's own compactions.
+const DefaultReserveBytes = 256 << 20
+
+// DefaultRoomEvery is how often Room asks the file system.
+const DefaultRoomEvery = 100 * time.Millisecond
+
+// Options say where a store is. Only Dir is needed, or Memory.
+type Options struct {
+	Dir string // made if it does not exist; its parent must
+
+	// FS is the file system; nil is the operating system's.
+	FS vfs.FS
+
+	// Memory keeps everything in memory: nothing is synced, Close forgets
+	// it. Dir and FS are not used.
+	Memory bool
+
+	// Logger gets Pebble's errors and slow events; nil discards them.
+	Logger *slog.Logger
+
+	// ReserveBytes of the disk that Room keeps free; 0 means
+	// DefaultReserveBytes, negative none.
+	ReserveBytes int64
+
+	// RoomEvery is how old Room's knowledge may be; 0 means
+	// DefaultRoomEvery, negative asks each time.
+	RoomEvery time.Duration
+
+	// SyncCommit commits by Pebble's documented Commit(Sync) instead of its
+	// split apply and wait: simpler, and one round at a time.
+	SyncCommit bool
+
+	// MemTableBytes of each memtable; 0 means 32 MiB, or 8 MiB for Memory.
+	// Tests use small ones to have many flushes.
+	MemTableBytes int
+}
+
+func (o *Options) withDefaults() Options {
+	c := *o
+	if c.Memory {
+		c.Dir, c.FS = "/", vfs.NewMem()
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.ReserveBytes == 0 {
+		c.ReserveBytes = DefaultReserveBytes
+	}
+	if c.RoomEvery == 0 {
+		c.RoomEvery = DefaultRoomEvery
+	}
+	if c.MemTableBytes == 0 {
+		c.MemTableBytes = 32 << 20
+		if c.Memory {
+			c.MemTableBytes = 8 << 20
+		}
+	}
+	return c
+}
