@@ -7,12 +7,14 @@ import (
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-// The lock commands. SKETCH of the interface between Locks and the shell.
+// The lock commands: what the shell passes to Locks and gets back. Each is
+// decided when the method that takes it returns, except Await, which may wait
+// and is then appended to Finished in the round that decides it.
 
 // Acquire is one attempt. Exactly one of Grant, Ticket and Err is set when it
-// is finished; it finishes in the round in which it is passed.
+// is decided.
 type Acquire struct {
-	Request  *lockdriver.Request // validated
+	Request  *lockdriver.Request // validated; its Meta is kept and must not be changed
 	Received lease.Instant       // when the shell got it
 
 	Grant  *lockdriver.Grant
@@ -21,14 +23,18 @@ type Acquire struct {
 }
 
 // Await attaches a listener to a place in the line; it finishes when the
-// request is granted, or with an error if it has no such place.
+// request is granted, when there is no such place, or when another Await took
+// over the place.
 type Await struct {
 	Request  *lockdriver.Request
 	Received lease.Instant
+	Owner    any // the shell's own, to recognise it in Finished
 
 	Grant *lockdriver.Grant
-	Again bool // no such place is known (a restart, pruned): acquire again with the ticket
+	Again bool // no such place is known (a restart, pruned), or Leave: acquire again with the ticket
 	Err   error
+
+	waiter *lockWaiter // the place it listens at; nil once it has finished
 }
 
 // Leave detaches an Await whose caller went away. The place is kept for
@@ -41,7 +47,7 @@ type CancelLock struct {
 	Err     error
 }
 
-// RenewLocks and ReleaseLocks act on many leases.
+// RenewLocks gives leases their TTL anew.
 type RenewLocks struct {
 	Refs     []lockdriver.Ref
 	Outcomes []lockdriver.Outcome
@@ -65,8 +71,18 @@ type ListLocks struct {
 	Infos   []lockdriver.Info
 }
 
-// DeadWaiter is how long a waiter without a listener keeps its place.
-const DeadWaiter = time.Second
+// Limits of the locks, and times that clients can rely on.
+const (
+	// DeadWaiter is how long a waiter without a listener keeps its place,
+	// and how long after an open newcomers let returning tickets go first.
+	DeadWaiter = time.Second
+
+	MaxLockNames      = 1_000_000 // names with a grant, a waiter or a lock-delay
+	MaxLockWaiters    = 100_000   // waiters on all names
+	MaxWaitersPerName = 10_000
+	MaxSharedGrants   = 1024 // shared holders of one name
+	maxBrokenTokens   = 4096 // broken grants remembered, so that a renewal can say so
+)
 
 func (*Acquire) command()      {}
 func (*Await) command()        {}

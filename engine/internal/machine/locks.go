@@ -1,0 +1,199 @@
+package machine
+
+import (
+	"fmt"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// Locks decides about all locks.
+//
+// What is durable of a name is its record: its grants and a lock-delay that
+// has begun. Its waiters are in memory, and so is when its grants end. The
+// record is written once a round, by Write, so that a release and the grant
+// that follows from it are in one batch. It stays, without grants, while a
+// free name has waiters whose return is awaited: that is how the next open
+// knows that tickets for it are out.
+//
+// Order. A place in the line has a number, taken from the same counter as the
+// tokens, so that it is larger than all before it, also over restarts. The
+// line is sorted by it. A ticket carries it, with a code that proves it. A
+// returning ticket whose place is gone is put where its number belongs,
+// unless somebody behind it has been granted since, or the name was free of
+// grants and waiters meanwhile: then it has the last place, with a new number.
+//
+// Dead waiters. A waiter to whom nobody listens, because its Await has left
+// or never came, keeps its place for DeadWaiter since it was last heard of.
+// While it is the head of the line and the name is free, the others wait for
+// it; then it is passed over and forgotten.
+//
+// After an open all tickets are out. A name that had a record is granted to
+// nobody new for DeadWaiter; the tickets that return meanwhile take their
+// places, newcomers queue behind them, and a newcomer that does not queue is
+// told that the name is held. A name without a record had neither holder nor
+// waiter, and is granted at once.
+type Locks struct {
+	// Finished has the Awaits that are decided; the shell takes them out.
+	Finished Finished
+
+	tokens  *Tokens
+	tickets tickets
+	names   map[string]*lockName
+	waiters int // on all names
+	timers  lockTimers
+	broken  brokenTokens
+
+	dirty     []*lockName
+	unwritten int
+	scratch   record.Lock
+}
+
+// NewLocks returns a Locks without any lock. incarnation keys the tickets.
+func NewLocks(tokens *Tokens, incarnation [16]byte) *Locks {
+	return &Locks{
+		tokens:  tokens,
+		tickets: newTickets(incarnation),
+		names:   make(map[string]*lockName),
+		broken:  brokenTokens{known: make(map[lease.Token]struct{})},
+	}
+}
+
+// Restore takes over a name from the store, before the first command. Every
+// grant has its full TTL anew, and a lock-delay begins anew. l is not kept.
+func (l *Locks) Restore(now Time, name string, r *record.Lock) {
+	n := l.add(name)
+	n.recorded = true
+	n.passed = 0 // tickets from before the open are good
+	n.mode, n.permits = r.Mode, max(1, r.Permits)
+	for _, rg := range r.Grants {
+		assert(len(n.grants) == 0 || n.grants[len(n.grants)-1].Token < rg.Token, "recorded grants are in order")
+		g := &lockGrant{LockGrant: rg, ttl: rg.TTL, since: now.Mono, deadline: now.Mono.Add(rg.TTL)}
+		n.grants = append(n.grants, g)
+		l.startGrantTimer(n, g)
+	}
+	if r.ClosedFor > 0 {
+		n.closedFor, n.closedUntil = r.ClosedFor, now.Mono.Add(r.ClosedFor)
+	}
+	n.ticketsUntil = now.Mono.Add(DeadWaiter)
+	l.setGate(n)
+}
+
+// Tick ends what is over: leases, places of dead waiters, lock-delays. It
+// comes before the commands of a round.
+func (l *Locks) Tick(now Time, ch Changes) {
+	for t := l.timers.earliest(); t != nil && t.at <= now.Mono; t = l.timers.earliest() {
+		l.timers.stop(t)
+		switch {
+		case t.grant != nil && t.grant.deadline >= now.Mono:
+			l.startGrantTimer(t.name, t.grant) // renewed since the timer was set
+		case t.grant != nil:
+			l.expire(now, ch, t.name, t.grant)
+		case t.waiter != nil:
+			l.leaveLine(now, ch, t.name, t.waiter)
+		default:
+			l.openGate(now, ch, t.name)
+		}
+	}
+}
+
+// NextWake says when Tick has something to do next, if ever.
+func (l *Locks) NextWake() (lease.Instant, bool) {
+	if t := l.timers.earliest(); t != nil {
+		return t.at, true
+	}
+	return 0, false
+}
+
+// Write puts what the round has changed into its batch. It must be called at
+// the end of every round.
+func (l *Locks) Write(ch Changes) {
+	for i, n := range l.dirty {
+		n.dirty = false
+		l.dirty[i] = nil
+		switch {
+		case n.inUse():
+			n.record(&l.scratch)
+			ch.PutLock(n.name, &l.scratch)
+			n.recorded = true
+		case n.recorded:
+			ch.DeleteLock(n.name)
+			n.recorded = false
+			fallthrough
+		default:
+			assert(n.gate.place == 0, "a name that is forgotten has no timer")
+			delete(l.names, n.name)
+		}
+	}
+	l.dirty = l.dirty[:0]
+	l.unwritten = 0
+	clear(l.scratch.Grants) // they refer to metadata
+}
+
+// Unwritten estimates the bytes that Write will add to the batch.
+func (l *Locks) Unwritten() int { return l.unwritten }
+
+// Count returns how many names are in use, and how many waiters there are.
+func (l *Locks) Count() (names, waiters int) { return len(l.names), l.waiters }
+
+// add makes the state of a name. A ticket issued before is of an earlier use.
+func (l *Locks) add(name string) *lockName {
+	n := &lockName{name: name, permits: 1, passed: l.tokens.last}
+	n.gate.name = n
+	l.names[name] = n
+	return n
+}
+
+// touch marks the name's record as not what it should be.
+func (l *Locks) touch(n *lockName) {
+	if !n.dirty {
+		n.dirty = true
+		l.dirty = append(l.dirty, n)
+		l.unwritten += n.recordSize()
+	}
+}
+
+// setGate starts the timer for the later of what keeps the name closed.
+func (l *Locks) setGate(n *lockName) {
+	l.timers.set(&n.gate, max(n.closedUntil, n.ticketsUntil))
+}
+
+func (l *Locks) openGate(now Time, ch Changes, n *lockName) {
+	delayed := n.closedFor != 0
+	n.ticketsUntil, n.closedUntil, n.closedFor = 0, 0, 0
+	if delayed || !n.inUse() {
+		l.touch(n)
+	}
+	l.advance(now, ch, n)
+}
+
+// brokenTokens remembers the last maxBrokenTokens tokens whose grants an
+// operator broke.
+type brokenTokens struct {
+	known map[lease.Token]struct{}
+	order []lease.Token
+	next  int
+}
+
+func (b *brokenTokens) add(t lease.Token) {
+	if len(b.order) < maxBrokenTokens {
+		b.order = append(b.order, t)
+	} else {
+		delete(b.known, b.order[b.next])
+		b.order[b.next] = t
+		b.next = (b.next + 1) % maxBrokenTokens
+	}
+	b.known[t] = struct{}{}
+}
+
+func (b *brokenTokens) has(t lease.Token) bool {
+	_, ok := b.known[t]
+	return ok
+}
+
+// assert panics if what the code relies on does not hold.
+func assert(ok bool, what string) {
+	if !ok {
+		panic(fmt.Sprintf("machine: broken invariant: %s", what))
+	}
+}
