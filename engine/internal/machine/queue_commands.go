@@ -43,19 +43,21 @@ type Leased struct {
 	Attempt int
 }
 
-// Receive leases messages; it finishes when there are some, or when Until
-// has passed.
+// Receive leases messages. It finishes in the round in which there are some;
+// with Request.Wait 0 in the first round that knows whether there are any.
+// The shell ends a longer wait by GiveUp.
 type Receive struct {
 	Request  *queuedriver.ReceiveRequest // validated
 	Received lease.Instant
 
 	QueueID uint32
 	TTL     time.Duration
-	Granted lease.Instant
+	Waited  time.Duration
 	Leased  []Leased
 	Err     error
 
-	queue *queue // where it waits
+	queue      *queue // where it waits
+	prev, next *Receive
 }
 
 // GiveUp ends a waiting Receive, which finishes at once with what it has:
@@ -86,6 +88,21 @@ type Purge struct {
 	Err     error
 }
 
+// Redrive moves dead letters back. It moves at most what fits one round; none
+// moved means that none is left that can be.
+type Redrive struct {
+	Request *queuedriver.RedriveRequest // validated
+	Moved   int64
+	Err     error
+}
+
+// PeekMessages reads.
+type PeekMessages struct {
+	Request *queuedriver.PeekRequest // validated
+	Peeked  []queuedriver.Peeked
+	Err     error
+}
+
 func (*Declare) command()        {}
 func (*DeleteTopology) command() {}
 func (*ReadTopology) command()   {}
@@ -96,5 +113,5 @@ func (*Settle) command()         {}
 func (*Detach) command()         {}
 func (*ReadStats) command()      {}
 func (*Purge) command()          {}
-
-type queue struct{} // SKETCH
+func (*Redrive) command()        {}
+func (*PeekMessages) command()   {}

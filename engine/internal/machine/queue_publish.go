@@ -1,0 +1,218 @@
+package machine
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// Dedup ids are kept in buckets of a third of the window. An id of bucket b
+// is looked for until bucket b+dedupBuckets is over: for at least the window
+// and at most a third longer.
+const dedupBuckets = 3
+
+// messageOverhead is what a stored message is taken to need besides its body,
+// key and headers, when blocks are cut.
+const messageOverhead = 64
+
+// Publish decides a batch; each message for itself.
+func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) {
+	c.Receipts = make([]queuedriver.Receipt, len(c.Publishings))
+	var to []*queue
+	for i := range c.Publishings {
+		to = m.publish(now, ch, view, &c.Publishings[i], &c.Receipts[i], to[:0])
+	}
+	m.Finished.add(c)
+}
+
+func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
+	to, err := m.route(p.Route, p.Message.Headers, to)
+	if err == nil && len(to) == 0 && p.Mandatory {
+		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
+	}
+	if err != nil {
+		r.Err = err
+		return to
+	}
+	r.Queues = len(to)
+	duplicates := 0
+	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
+	due := dueAt(now, p.Message)
+	for _, q := range to {
+		dup, err := m.duplicate(now, ch, view, q, p.Message.ID)
+		if err != nil {
+			r.Err = err // the others have it; its id makes a repeat safe there
+			continue
+		}
+		m.touch(q)
+		if dup {
+			duplicates++
+			q.counters.Duplicates++
+			continue
+		}
+		q.counters.Published++
+		if due > now.Wall {
+			m.schedule(ch, q, due, rec)
+			continue
+		}
+		m.enqueue(q, rec)
+	}
+	r.Duplicate = duplicates > 0 && duplicates == len(to)
+	return to
+}
+
+func dueAt(now Time, msg *queuedriver.Message) int64 {
+	if !msg.NotBefore.IsZero() {
+		return msg.NotBefore.UnixNano()
+	}
+	return now.Wall + int64(msg.Delay)
+}
+
+// route returns the queues that a message goes to, each once.
+func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*queue) ([]*queue, error) {
+	if r.Exchange == queuedriver.DefaultExchange {
+		if q := m.queues[r.Key]; q != nil {
+			to = append(to, q)
+		}
+		return to, nil
+	}
+	e := m.exchanges[r.Exchange]
+	if e == nil {
+		return to, fmt.Errorf("exchange %q: %w", r.Exchange, lease.ErrNotFound)
+	}
+	all := e.match(to, r.Key, headers)
+	m.round++
+	to = all[:0]
+	for _, q := range all {
+		if q.mark != m.round {
+			q.mark = m.round
+			to = append(to, q)
+		}
+	}
+	return to, nil
+}
+
+// duplicate reports whether the id was published to the queue within its
+// window, and remembers it.
+func (m *Queues) duplicate(now Time, ch Changes, view View, q *queue, id string) (bool, error) {
+	if q.spec.DedupWindow == 0 || id == "" {
+		return false, nil
+	}
+	width := int64(max(q.spec.DedupWindow/dedupBuckets, time.Second))
+	bucket := max(q.counters.SeenBucket, now.Wall/width)
+	if bucket > q.counters.SeenBucket {
+		q.counters.SeenBucket = bucket
+		ch.DropSeen(q.id, bucket-dedupBuckets)
+		m.touch(q)
+	}
+	if _, ok := q.seen[id]; ok {
+		return true, nil
+	}
+	seen, err := view.Seen(q.id, bucket-dedupBuckets, bucket, id)
+	if err != nil {
+		return false, m.fault(q, err)
+	}
+	if !seen {
+		q.seen[id] = struct{}{}
+		ch.PutSeen(q.id, bucket, id)
+	}
+	return seen, nil
+}
+
+// schedule stores a message outside the queue until its time.
+func (m *Queues) schedule(ch Changes, q *queue, due int64, rec record.Message) {
+	ch.PutDelayed(q.id, &record.Delayed{Due: due, Seq: q.counters.NextDelayed, Message: rec})
+	q.counters.NextDelayed++
+	q.counters.Delayed++
+	if q.dueAt == 0 || due < q.dueAt {
+		q.dueAt = due
+	}
+	m.due[q] = true
+	m.touch(q)
+}
+
+// enqueue puts a message at the tail of a queue.
+func (m *Queues) enqueue(q *queue, rec record.Message) {
+	q.pending = append(q.pending, rec)
+	q.counters.Live++
+	q.counters.Bytes += int64(len(rec.Body))
+	m.touch(q)
+}
+
+// seal gives the messages of the round their numbers and stores them in
+// blocks.
+func (m *Queues) seal(now Time, ch Changes, q *queue) {
+	if len(q.pending) == 0 {
+		return
+	}
+	first := q.counters.NextSeq
+	var blocks []NewBlock
+	for rest := q.pending; len(rest) > 0; {
+		n := blockLen(q.counters.NextSeq, rest)
+		b := newBlock(q.counters.NextSeq, now.Wall, rest[:n:n])
+		blocks = append(blocks, b)
+		if q.cursor == q.counters.NextSeq && q.ready.len() < readyWindow && q.parked < MaxParked {
+			q.addBlock(&b.Index)
+		}
+		q.counters.NextSeq += uint64(n)
+		rest = rest[n:]
+	}
+	ch.Append(q.id, first, now.Wall, blocks)
+	clear(q.pending)
+	q.pending = q.pending[:0]
+}
+
+// blockLen returns how many of ms go into the block that begins at first.
+func blockLen(first uint64, ms []record.Message) int {
+	most := min(len(ms), int(record.SegmentSize-first%record.SegmentSize))
+	size := 0
+	for i := range most {
+		size += messageSize(&ms[i])
+		if i > 0 && size > record.MaxBlockBytes {
+			return i
+		}
+	}
+	return most
+}
+
+func messageSize(m *record.Message) int {
+	n := messageOverhead + len(m.Body) + len(m.ID) + len(m.OrderKey) + len(m.Route.Exchange) + len(m.Route.Key)
+	for k, v := range m.Headers {
+		n += len(k) + 10
+		switch v := v.(type) {
+		case string:
+			n += len(v)
+		case []byte:
+			n += len(v)
+		case queuedriver.Headers, []any:
+			n += 1024
+		}
+	}
+	return n
+}
+
+func newBlock(first uint64, wall int64, ms []record.Message) NewBlock {
+	b := NewBlock{
+		Messages: ms,
+		Index:    record.IndexBlock{FirstSeq: first, Published: wall, Entries: make([]record.Index, len(ms))},
+	}
+	for i := range ms {
+		b.Index.Entries[i] = record.Index{KeyHash: keyHash(ms[i].OrderKey), Size: uint32(len(ms[i].Body))}
+		b.Index.Bytes += uint32(messageSize(&ms[i]))
+	}
+	return b
+}
+
+// keyHash stands for an order key. Two keys with the same hash only take
+// turns. 0 means no key.
+func keyHash(key string) uint64 {
+	if key == "" {
+		return 0
+	}
+	return max(1, xxhash.Sum64String(key))
+}

@@ -1,0 +1,122 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// QueueState is what the store holds of one queue besides its messages.
+type QueueState struct {
+	Queue    record.Queue
+	Counters *record.Counters // nil: the queue was never touched
+	Acks     map[uint64]*[record.SegmentSize / 64]uint64
+	Attempts map[uint64]record.Attempt
+	Fetches  map[uint64]*record.Fetch
+	NextDue  int64 // of its scheduled messages; 0: none
+}
+
+// RestoreExchange adds an exchange that the store holds.
+func (m *Queues) RestoreExchange(e queuedriver.Exchange) { m.exchanges[e.Name] = newExchange(e) }
+
+// RestoreBinding adds a binding. Its exchange and its queue must have been
+// restored.
+func (m *Queues) RestoreBinding(b queuedriver.Binding) error {
+	e, q := m.exchanges[b.Exchange], m.queues[b.Queue]
+	if e == nil || q == nil {
+		return fmt.Errorf("binding %s leads to or from nothing", bindingName(&b))
+	}
+	e.bind(b, q)
+	return nil
+}
+
+// RestoreQueue adds a queue. Its deliveries have their full lease again: how
+// much of it passed nobody knows, and their consumers may still be at work.
+func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
+	q := newQueue(s.Queue.ID, &s.Queue.Spec)
+	if s.Counters != nil {
+		q.counters, q.written = *s.Counters, *s.Counters
+	}
+	q.cursor = max(1, q.counters.Head)
+	for n, acked := range s.Acks {
+		q.segment(n * record.SegmentSize).merge(acked)
+	}
+	for seq, a := range s.Attempts {
+		if !q.restoredAck(seq) {
+			q.attempts[seq] = a
+		}
+	}
+	m.queues[q.spec.Name] = q
+	m.lastID = max(m.lastID, q.id)
+	if s.NextDue > 0 {
+		q.dueAt = s.NextDue
+		m.due[q] = true
+	}
+	return m.restoreFetches(now, view, q, s.Fetches)
+}
+
+// restoredAck reports whether seq was acked, before anything is loaded.
+func (q *queue) restoredAck(seq uint64) bool {
+	if seq < q.counters.Head {
+		return true
+	}
+	s := q.segments[segmentOf(seq)]
+	return s != nil && s.has(seq)
+}
+
+func (m *Queues) restoreFetches(now Time, view View, q *queue, fetches map[uint64]*record.Fetch) error {
+	ids := make([]uint64, 0, len(fetches))
+	for id := range fetches {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	var at blockCache
+	for _, id := range ids {
+		rec := fetches[id]
+		f := &fetch{id: id, queue: q, rec: *rec, at: now.Mono.Add(rec.TTL), flights: make([]flight, 0, len(rec.Seqs))}
+		for i, seq := range rec.Seqs {
+			token := rec.FirstToken + lease.Token(i)
+			a := q.attempts[seq]
+			if q.restoredAck(seq) || a.LastToken >= token {
+				continue
+			}
+			e, ok, err := at.entry(view, q.id, seq)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				continue // its segment was dropped
+			}
+			f.flights = append(f.flights, flight{entry: e, token: token, deadline: f.at, attempt: a.Count + 1, fetch: f})
+		}
+		for i := range f.flights {
+			q.flights[f.flights[i].seq] = &f.flights[i]
+		}
+		f.live = len(f.flights)
+		if f.live > 0 {
+			m.fetches.push(f)
+		}
+	}
+	return nil
+}
+
+// blockCache finds entries of messages near each other.
+type blockCache struct{ block record.IndexBlock }
+
+func (c *blockCache) entry(view View, q uint32, seq uint64) (entry, bool, error) {
+	if b := &c.block; seq < b.FirstSeq || seq >= b.FirstSeq+uint64(len(b.Entries)) {
+		blocks, err := view.LoadIndex(q, seq, 1)
+		if err != nil {
+			return entry{}, false, err
+		}
+		if len(blocks) == 0 || blocks[0].FirstSeq > seq {
+			return entry{}, false, nil
+		}
+		c.block = blocks[0]
+	}
+	e := c.block.Entries[seq-c.block.FirstSeq]
+	return entry{seq: seq, hash: e.KeyHash, size: e.Size}, true, nil
+}

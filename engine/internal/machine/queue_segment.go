@@ -1,0 +1,184 @@
+package machine
+
+import (
+	"math/bits"
+	"slices"
+	"sort"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+)
+
+// dropBodyBytes is from which size on the body of a wholly acked block is
+// deleted at once. Smaller ones wait for their whole segment, which one range
+// deletion drops: many small deletions make the head of a queue slow to find.
+const dropBodyBytes = 4 << 10
+
+// segment is what is known of record.SegmentSize consecutive messages: which
+// are acked, and the blocks that hold those that have been loaded.
+type segment struct {
+	acked  [record.SegmentSize / 64]uint64
+	n      int // acked
+	blocks []block
+}
+
+// block is a stored block, without its bodies.
+type block struct {
+	first     uint64
+	count     uint32
+	left      uint32 // not acked
+	bytes     uint32
+	published int64
+}
+
+func segmentOf(seq uint64) uint64 { return seq / record.SegmentSize }
+
+func (s *segment) has(seq uint64) bool {
+	i := seq % record.SegmentSize
+	return s.acked[i/64]&(1<<(i%64)) != 0
+}
+
+// set marks seq as acked and reports whether it was not before.
+func (s *segment) set(seq uint64) bool {
+	if s.has(seq) {
+		return false
+	}
+	i := seq % record.SegmentSize
+	s.acked[i/64] |= 1 << (i % 64)
+	s.n++
+	return true
+}
+
+// merge adds the acks of a stored bitmap.
+func (s *segment) merge(acked *[record.SegmentSize / 64]uint64) {
+	s.n = 0
+	for i := range s.acked {
+		s.acked[i] |= acked[i]
+		s.n += bits.OnesCount64(s.acked[i])
+	}
+}
+
+// block returns the loaded block that holds seq, or nil.
+func (s *segment) block(seq uint64) *block {
+	i := sort.Search(len(s.blocks), func(i int) bool { return s.blocks[i].first > seq })
+	if i == 0 {
+		return nil
+	}
+	if b := &s.blocks[i-1]; seq < b.first+uint64(b.count) {
+		return b
+	}
+	return nil
+}
+
+// segment returns the segment of seq and makes it if need be.
+func (q *queue) segment(seq uint64) *segment {
+	n := segmentOf(seq)
+	s := q.segments[n]
+	if s == nil {
+		s = &segment{}
+		if n == 0 {
+			s.set(0) // is no message: numbers begin at 1
+		}
+		q.segments[n] = s
+	}
+	return s
+}
+
+func (q *queue) isAcked(seq uint64) bool {
+	s := q.segments[segmentOf(seq)]
+	if s == nil {
+		// Only a wholly acked segment is forgotten before the cursor.
+		return seq < q.cursor
+	}
+	return s.has(seq)
+}
+
+// blockOf returns where message seq lies; 0 if its block is not loaded.
+func (q *queue) blockOf(seq uint64) uint64 {
+	if s := q.segments[segmentOf(seq)]; s != nil {
+		if b := s.block(seq); b != nil {
+			return b.first
+		}
+	}
+	return 0
+}
+
+// addBlock makes a block known, in order, and puts those of its messages that
+// are not acked at the end of the ready ones.
+func (q *queue) addBlock(ib *record.IndexBlock) {
+	s := q.segment(ib.FirstSeq)
+	b := block{first: ib.FirstSeq, count: uint32(len(ib.Entries)), bytes: ib.Bytes, published: ib.Published}
+	for i, e := range ib.Entries {
+		seq := ib.FirstSeq + uint64(i)
+		if s.has(seq) {
+			continue
+		}
+		b.left++
+		q.ready.push(entry{seq: seq, hash: e.KeyHash, size: e.Size})
+	}
+	s.blocks = append(s.blocks, b)
+	q.cursor = ib.FirstSeq + uint64(len(ib.Entries))
+}
+
+// markAcked marks a message as gone for good; what it frees is written by
+// flushAcks.
+func (q *queue) markAcked(seq uint64) {
+	s := q.segment(seq)
+	if !s.set(seq) {
+		panic("machine: message acked twice")
+	}
+	q.acked = append(q.acked, seq)
+	if b := s.block(seq); b != nil {
+		b.left--
+		if b.left == 0 && b.bytes >= dropBodyBytes {
+			q.deadBodies = append(q.deadBodies, b.first)
+		}
+	}
+}
+
+// flushAcks writes the acks of the round, and deletes what they free.
+func (q *queue) flushAcks(ch Changes) {
+	if len(q.acked) == 0 {
+		return
+	}
+	slices.Sort(q.acked)
+	runs := q.runs[:0]
+	for i, seq := range q.acked {
+		if i > 0 && q.acked[i-1]+1 == seq && seq%record.SegmentSize != 0 {
+			runs[len(runs)-1].Len++
+		} else {
+			runs = append(runs, record.Run{From: seq, Len: 1})
+		}
+	}
+	ch.Ack(q.id, runs)
+	for _, first := range q.deadBodies {
+		ch.DropBody(q.id, first)
+	}
+	for i := range runs {
+		q.dropIfFull(ch, segmentOf(runs[i].From))
+	}
+	q.acked, q.deadBodies, q.runs = q.acked[:0], q.deadBodies[:0], runs[:0]
+}
+
+// dropIfFull deletes a segment all of whose messages are acked. The tail's
+// cannot be: full means that every number of it was used.
+func (q *queue) dropIfFull(ch Changes, n uint64) {
+	s := q.segments[n]
+	if s == nil || s.n < record.SegmentSize {
+		return
+	}
+	ch.DropSegments(q.id, n, n+1)
+	delete(q.segments, n)
+	if segmentOf(q.counters.Head) == n {
+		q.advanceHead()
+	}
+}
+
+// advanceHead moves the hint for the first message to the first segment that
+// is left.
+func (q *queue) advanceHead() {
+	head := segmentOf(q.cursor)
+	for n := range q.segments {
+		head = min(head, n)
+	}
+	q.counters.Head = max(q.counters.Head, head*record.SegmentSize)
+}

@@ -1,0 +1,263 @@
+package machine
+
+import (
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// Bounds on what a queue keeps in memory. Past them it delivers no more until
+// there is room again; it never refuses or forgets a message for them.
+const (
+	readyWindow = 8192      // entries loaded ahead of the deliveries
+	readyLow    = 1024      // when more are loaded
+	MaxParked   = 1_000_000 // messages that wait for their key's turn
+	MaxInFlight = 100_000   // deliveries leased at once
+	MaxAttempts = 1_000_000 // messages that have failed before and are not gone
+)
+
+// queue is the state of one queue. The messages lie in the store; here is
+// what decides which is next:
+//
+//	store --(window)--> ready --> flights --> acked
+//	                      |          |
+//	                   parked     waiting (for their time) --> returned --> flights
+//
+// A keyed message is parked while another of its key is not done; a message
+// that comes back (its time came, it was handed back, its lease ran out, it
+// is the first parked of a key whose turn came) is in returned. The smaller
+// number of ready and returned goes first.
+type queue struct {
+	id       uint32
+	spec     queuedriver.Queue
+	counters record.Counters
+	written  record.Counters // as the store has them
+	bindings int             // that lead here
+
+	segments map[uint64]*segment
+	cursor   uint64 // messages before it are loaded or gone
+	ready    ring
+	returned entryHeap
+	lanes    map[uint64]*lane // by hash of the key, while one is taken
+	parked   int
+	flights  map[uint64]*flight
+	attempts map[uint64]record.Attempt
+	waiting  map[uint64]entry // failed ones whose time has not come
+	dueAt    int64            // wall time of the next scheduled message; 0: none
+
+	receivers receiverList
+	consumers map[string]lease.Instant // last seen
+
+	// What the round has to write.
+	pending    []record.Message // published, not yet sealed into blocks
+	acked      []uint64
+	deadBodies []uint64
+	runs       []record.Run
+	seen       map[string]struct{} // ids published in this round
+	touched    bool
+	hungry     bool // the window is low and the store has more
+	deleted    bool
+	failed     error // the store cannot read its index
+	mark       uint64
+}
+
+// entry is a message that can be delivered.
+type entry struct {
+	seq  uint64
+	hash uint64 // of its key; 0: none
+	size uint32
+}
+
+// lane is a key that is being handled: the message whose turn it is, and
+// those that wait.
+type lane struct {
+	owner  uint64
+	parked []entry
+}
+
+// flight is a live delivery.
+type flight struct {
+	entry
+	token    lease.Token
+	deadline lease.Instant
+	attempt  uint32
+	loaded   bool // false: restored, and the window has not come by yet
+	fetch    *fetch
+}
+
+// fetch is a set of flights that began together and share a record.
+type fetch struct {
+	id      uint64
+	queue   *queue
+	rec     record.Fetch
+	flights []flight
+	live    int
+	at      lease.Instant // when the first of them may end
+	index   int           // in the heap
+}
+
+func newQueue(id uint32, spec *queuedriver.Queue) *queue {
+	return &queue{
+		id:        id,
+		spec:      *spec,
+		counters:  record.Counters{NextSeq: 1, NextDelayed: 1, NextFetch: 1},
+		cursor:    1,
+		segments:  make(map[uint64]*segment),
+		lanes:     make(map[uint64]*lane),
+		flights:   make(map[uint64]*flight),
+		attempts:  make(map[uint64]record.Attempt),
+		waiting:   make(map[uint64]entry),
+		consumers: make(map[string]lease.Instant),
+		seen:      make(map[string]struct{}),
+	}
+}
+
+// ttl returns the lease that a receiver gets.
+func (q *queue) ttl(r *queuedriver.ReceiveRequest) time.Duration {
+	if r.Lease > 0 {
+		return r.Lease
+	}
+	return q.spec.Lease
+}
+
+// laneDone ends the turn of message seq of a key: the next parked one's
+// begins.
+func (q *queue) laneDone(hash, seq uint64) {
+	if hash == 0 {
+		return
+	}
+	l := q.lanes[hash]
+	if l == nil || l.owner != seq {
+		return
+	}
+	if len(l.parked) == 0 {
+		delete(q.lanes, hash)
+		return
+	}
+	next := l.parked[0]
+	l.parked = l.parked[1:]
+	q.parked--
+	l.owner = next.seq
+	q.returned.push(next)
+}
+
+// take gives the turn of e's key to e. It reports false if another has it.
+func (q *queue) take(e entry) bool {
+	if e.hash == 0 {
+		return true
+	}
+	l := q.lanes[e.hash]
+	if l == nil {
+		q.lanes[e.hash] = &lane{owner: e.seq}
+		return true
+	}
+	return l.owner == e.seq
+}
+
+// peek returns the next entry to look at, and where it comes from.
+func (q *queue) peek() (e entry, returned, ok bool) {
+	r, rok := q.returned.min()
+	w, wok := q.ready.front()
+	switch {
+	case rok && (!wok || r.seq < w.seq):
+		return r, true, true
+	case wok:
+		return w, false, true
+	}
+	return entry{}, false, false
+}
+
+func (q *queue) pop(returned bool) {
+	if returned {
+		q.returned.pop()
+	} else {
+		q.ready.pop()
+	}
+}
+
+// next returns the next message to deliver and takes it and its key's turn.
+// ok is false if there is none now. exhausted is true for one that is to be
+// dead-lettered instead.
+func (q *queue) next(now Time, retries *retryHeap) (e entry, exhausted, ok bool) {
+	for {
+		e, returned, ok := q.peek()
+		if !ok {
+			return entry{}, false, false
+		}
+		if q.isAcked(e.seq) {
+			q.pop(returned)
+			q.laneDone(e.hash, e.seq)
+			continue
+		}
+		if f := q.flights[e.seq]; f != nil { // restored
+			q.pop(returned)
+			f.entry, f.loaded = e, true
+			q.take(e)
+			continue
+		}
+		if !q.take(e) {
+			if q.parked >= MaxParked {
+				return q.nextReturned()
+			}
+			q.pop(returned)
+			l := q.lanes[e.hash]
+			l.parked = append(l.parked, e)
+			q.parked++
+			continue
+		}
+		q.pop(returned)
+		a := q.attempts[e.seq]
+		if a.NotBefore > now.Wall {
+			q.waiting[e.seq] = e
+			retries.push(retry{at: a.NotBefore, queue: q, seq: e.seq})
+			continue
+		}
+		return e, q.exhausted(a.Count), true
+	}
+}
+
+// nextReturned serves only messages whose turn it is already, while no more
+// can be parked.
+func (q *queue) nextReturned() (e entry, exhausted, ok bool) {
+	for {
+		e, ok := q.returned.min()
+		if !ok {
+			return entry{}, false, false
+		}
+		q.returned.pop()
+		if q.isAcked(e.seq) {
+			q.laneDone(e.hash, e.seq)
+			continue
+		}
+		return e, q.exhausted(q.attempts[e.seq].Count), true
+	}
+}
+
+func (q *queue) exhausted(attempts uint32) bool {
+	return q.spec.DeadLetter != nil && attempts >= uint32(q.spec.DeliveryLimit)
+}
+
+// idle reports whether the queue may deliver more.
+func (q *queue) hasRoom() bool {
+	return len(q.flights) < MaxInFlight && len(q.attempts) < MaxAttempts
+}
+
+// starved reports whether the window must be filled from the store.
+func (q *queue) starved() bool {
+	return q.ready.len() < readyLow && q.cursor < q.counters.NextSeq && q.parked < MaxParked
+}
+
+// put back an entry whose delivery ended without an ack.
+func (q *queue) giveBack(f *flight, notBefore int64, now Time, retries *retryHeap) {
+	if !f.loaded {
+		return // the window will come by
+	}
+	if notBefore > now.Wall {
+		q.waiting[f.seq] = f.entry
+		retries.push(retry{at: notBefore, queue: q, seq: f.seq})
+		return
+	}
+	q.returned.push(f.entry)
+}

@@ -1,0 +1,307 @@
+package machine
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// plan is what a Declare would add.
+type plan struct {
+	exchanges []queuedriver.Exchange
+	queues    []queuedriver.Queue
+	bindings  []queuedriver.Binding
+
+	newExchange map[string]queuedriver.Exchange
+	newQueue    map[string]queuedriver.Queue
+}
+
+// Declare makes a topology, all or nothing.
+func (m *Queues) Declare(ch Changes, c *Declare) {
+	defer m.Finished.add(c)
+	p := &plan{newExchange: make(map[string]queuedriver.Exchange), newQueue: make(map[string]queuedriver.Queue)}
+	if c.Err = m.plan(p, c.Topology); c.Err != nil {
+		return
+	}
+	c.Changes = p.changes()
+	if c.DryRun {
+		return
+	}
+	for i := range p.exchanges {
+		m.exchanges[p.exchanges[i].Name] = newExchange(p.exchanges[i])
+		ch.PutExchange(&p.exchanges[i])
+	}
+	for i := range p.queues {
+		m.lastID++
+		q := newQueue(m.lastID, &p.queues[i])
+		m.queues[q.spec.Name] = q
+		ch.PutQueue(&record.Queue{ID: q.id, Spec: q.spec})
+		m.touch(q)
+	}
+	for i := range p.bindings {
+		b := p.bindings[i]
+		m.exchanges[b.Exchange].bind(b, m.queues[b.Queue])
+		ch.PutBinding(&b)
+	}
+}
+
+func (m *Queues) plan(p *plan, t *queuedriver.Topology) error {
+	for i := range t.Exchanges {
+		if err := m.planExchange(p, &t.Exchanges[i]); err != nil {
+			return err
+		}
+	}
+	for i := range t.Queues {
+		if err := m.planQueue(p, &t.Queues[i]); err != nil {
+			return err
+		}
+	}
+	for i := range p.queues {
+		if err := m.checkDeadLetter(p, &p.queues[i]); err != nil {
+			return err
+		}
+	}
+	for i := range t.Bindings {
+		if err := m.planBinding(p, &t.Bindings[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (m *Queues) planExchange(p *plan, spec *queuedriver.Exchange) error {
+	have, ok := p.newExchange[spec.Name]
+	if e := m.exchanges[spec.Name]; e != nil {
+		have, ok = e.spec, true
+	}
+	if ok {
+		if have != *spec {
+			return fmt.Errorf("exchange %q is declared with kind %s, not %s: %w", spec.Name, have.Kind, spec.Kind, lease.ErrConflict)
+		}
+		return nil
+	}
+	if len(m.exchanges)+len(p.exchanges) >= MaxExchanges {
+		return fmt.Errorf("%d exchanges at most: %w", MaxExchanges, lease.ErrLimit)
+	}
+	p.newExchange[spec.Name] = *spec
+	p.exchanges = append(p.exchanges, *spec)
+	return nil
+}
+
+func (m *Queues) planQueue(p *plan, spec *queuedriver.Queue) error {
+	have, ok := p.newQueue[spec.Name]
+	if q := m.queues[spec.Name]; q != nil {
+		have, ok = q.spec, true
+	}
+	if ok {
+		if diff := queueDiff(&have, spec); diff != "" {
+			return fmt.Errorf("queue %q is declared with %s: %w", spec.Name, diff, lease.ErrConflict)
+		}
+		return nil
+	}
+	if len(m.queues)+len(p.queues) >= MaxQueues {
+		return fmt.Errorf("%d queues at most: %w", MaxQueues, lease.ErrLimit)
+	}
+	p.newQueue[spec.Name] = *spec
+	p.queues = append(p.queues, *spec)
+	return nil
+}
+
+// checkDeadLetter refuses a dead letter that leads nowhere for sure.
+func (m *Queues) checkDeadLetter(p *plan, spec *queuedriver.Queue) error {
+	d := spec.DeadLetter
+	if d == nil {
+		return nil
+	}
+	what, name := "exchange", d.Exchange
+	_, planned := p.newExchange[name]
+	known := planned || m.exchanges[name] != nil
+	if name == queuedriver.DefaultExchange {
+		what, name = "queue", d.Key
+		_, planned = p.newQueue[name]
+		known = planned || m.queues[name] != nil
+	}
+	if !known {
+		return fmt.Errorf("dead letter of queue %q: %s %q: %w", spec.Name, what, name, lease.ErrNotFound)
+	}
+	return nil
+}
+
+func (m *Queues) planBinding(p *plan, spec *queuedriver.Binding) error {
+	if _, planned := p.newExchange[spec.Exchange]; !planned && m.exchanges[spec.Exchange] == nil {
+		return fmt.Errorf("binding %s: exchange %q: %w", bindingName(spec), spec.Exchange, lease.ErrNotFound)
+	}
+	q := m.queues[spec.Queue]
+	if _, planned := p.newQueue[spec.Queue]; !planned && q == nil {
+		return fmt.Errorf("binding %s: queue %q: %w", bindingName(spec), spec.Queue, lease.ErrNotFound)
+	}
+	if e := m.exchanges[spec.Exchange]; e != nil && e.find(spec) != nil {
+		return nil
+	}
+	leading := 0
+	if q != nil {
+		leading = q.bindings
+	}
+	for i := range p.bindings {
+		if p.bindings[i].Queue != spec.Queue {
+			continue
+		}
+		leading++
+		if b := &p.bindings[i]; b.Exchange == spec.Exchange && b.Key == spec.Key && equalTables(b.Args, spec.Args) {
+			return nil
+		}
+	}
+	if leading >= queuedriver.MaxBindingsPerQueue {
+		return fmt.Errorf("queue %q: %d bindings at most: %w", spec.Queue, queuedriver.MaxBindingsPerQueue, lease.ErrLimit)
+	}
+	p.bindings = append(p.bindings, *spec)
+	return nil
+}
+
+func (p *plan) changes() []queuedriver.Change {
+	var cs []queuedriver.Change
+	for i := range p.exchanges {
+		cs = append(cs, queuedriver.Change{Action: "create", What: "exchange", Name: p.exchanges[i].Name})
+	}
+	for i := range p.queues {
+		cs = append(cs, queuedriver.Change{Action: "create", What: "queue", Name: p.queues[i].Name})
+	}
+	for i := range p.bindings {
+		cs = append(cs, queuedriver.Change{Action: "create", What: "binding", Name: bindingName(&p.bindings[i])})
+	}
+	return cs
+}
+
+func bindingName(b *queuedriver.Binding) string {
+	s := b.Exchange + " -> " + b.Queue
+	if b.Key != "" {
+		s += " (" + b.Key + ")"
+	}
+	return s
+}
+
+// queueDiff names the first property in which two queues differ.
+func queueDiff(have, want *queuedriver.Queue) string {
+	route := func(r *queuedriver.Route) string {
+		if r == nil {
+			return "none"
+		}
+		return fmt.Sprintf("%q key %q", r.Exchange, r.Key)
+	}
+	for _, p := range [...]struct{ what, have, want string }{
+		{"lease", have.Lease.String(), want.Lease.String()},
+		{"delivery_limit", fmt.Sprint(have.DeliveryLimit), fmt.Sprint(want.DeliveryLimit)},
+		{"dead_letter", route(have.DeadLetter), route(want.DeadLetter)},
+		{"backoff.min", have.Backoff.Min.String(), want.Backoff.Min.String()},
+		{"backoff.max", have.Backoff.Max.String(), want.Backoff.Max.String()},
+		{"dedup_window", have.DedupWindow.String(), want.DedupWindow.String()},
+	} {
+		if p.have != p.want {
+			return fmt.Sprintf("%s %s, not %s", p.what, p.have, p.want)
+		}
+	}
+	return ""
+}
+
+// DeleteTopology removes one part.
+func (m *Queues) DeleteTopology(ch Changes, c *DeleteTopology) {
+	defer m.Finished.add(c)
+	switch r := c.Request; {
+	case r.Exchange != "":
+		c.Err = m.deleteExchange(ch, r)
+	case r.Queue != "":
+		c.Err = m.deleteQueue(ch, r)
+	case r.Binding != nil:
+		c.Err = m.deleteBinding(ch, r.Binding)
+	}
+}
+
+func (m *Queues) deleteExchange(ch Changes, r *queuedriver.DeleteRequest) error {
+	e := m.exchanges[r.Exchange]
+	if e == nil {
+		return fmt.Errorf("exchange %q: %w", r.Exchange, lease.ErrNotFound)
+	}
+	if r.IfUnused && len(e.bindings) > 0 {
+		return fmt.Errorf("exchange %q has %d bindings: %w", r.Exchange, len(e.bindings), queuedriver.ErrInUse)
+	}
+	for _, q := range m.queues {
+		if d := q.spec.DeadLetter; d != nil && d.Exchange == r.Exchange {
+			return fmt.Errorf("exchange %q is the dead letter of queue %q: %w", r.Exchange, q.spec.Name, queuedriver.ErrInUse)
+		}
+	}
+	for _, b := range slices.Clone(e.bindings) {
+		e.unbind(b)
+		ch.DeleteBinding(&b.spec)
+	}
+	delete(m.exchanges, r.Exchange)
+	ch.DeleteExchange(r.Exchange)
+	return nil
+}
+
+func (m *Queues) deleteBinding(ch Changes, spec *queuedriver.Binding) error {
+	if e := m.exchanges[spec.Exchange]; e != nil {
+		if b := e.find(spec); b != nil {
+			e.unbind(b)
+			ch.DeleteBinding(&b.spec)
+			return nil
+		}
+	}
+	return fmt.Errorf("binding %s: %w", bindingName(spec), lease.ErrNotFound)
+}
+
+func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
+	q, err := m.find(r.Queue)
+	if err != nil {
+		return err
+	}
+	if n := q.counters.Live + q.counters.Delayed; r.IfEmpty && n > 0 {
+		return fmt.Errorf("queue %q has %d messages: %w", r.Queue, n, queuedriver.ErrInUse)
+	}
+	for _, e := range m.exchanges {
+		for _, b := range slices.Clone(e.bindings) {
+			if b.queue == q {
+				e.unbind(b)
+				ch.DeleteBinding(&b.spec)
+			}
+		}
+	}
+	for _, f := range q.flights {
+		if f.fetch != nil && f.fetch.index >= 0 {
+			m.fetches.remove(f.fetch)
+		}
+	}
+	q.deleted = true
+	q.pending = nil
+	clear(q.waiting) // retries pass it over
+	delete(m.queues, r.Queue)
+	delete(m.hungry, q)
+	delete(m.due, q)
+	ch.DeleteQueue(&record.Queue{ID: q.id, Spec: q.spec})
+	m.touch(q) // its receivers are told
+	return nil
+}
+
+// ReadTopology returns everything declared, sorted.
+func (m *Queues) ReadTopology(c *ReadTopology) {
+	t := &queuedriver.Topology{}
+	for _, e := range m.exchanges {
+		t.Exchanges = append(t.Exchanges, e.spec)
+		for _, b := range e.bindings {
+			t.Bindings = append(t.Bindings, b.spec)
+		}
+	}
+	for _, q := range m.queues {
+		t.Queues = append(t.Queues, q.spec)
+	}
+	slices.SortFunc(t.Exchanges, func(a, b queuedriver.Exchange) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(t.Queues, func(a, b queuedriver.Queue) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortStableFunc(t.Bindings, func(a, b queuedriver.Binding) int {
+		return strings.Compare(a.Exchange+"\x00"+a.Queue+"\x00"+a.Key, b.Exchange+"\x00"+b.Queue+"\x00"+b.Key)
+	})
+	c.Topology = t
+	m.Finished.add(c)
+}
