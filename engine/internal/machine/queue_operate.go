@@ -57,7 +57,6 @@ func (q *queue) gone(seq uint64) bool {
 // Peek reads messages without leasing them: those of the queue in order, then
 // the scheduled ones.
 func (m *Queues) Peek(now Time, view View, c *PeekMessages) {
-	defer m.Finished.add(c)
 	q, err := m.find(c.Request.Queue)
 	if err != nil {
 		c.Err = err
@@ -122,7 +121,6 @@ func (q *queue) peeked(now Time, seq uint64, rec *record.Message) queuedriver.Pe
 // Redrive moves messages that are not in flight to their original route, or
 // to the one that is asked for.
 func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
-	defer m.Finished.add(c)
 	q, err := m.find(c.Request.Queue)
 	if err != nil {
 		c.Err = err
@@ -184,7 +182,6 @@ func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Me
 
 // Purge drops every message that is not in flight, scheduled ones too.
 func (m *Queues) Purge(ch Changes, c *Purge) {
-	defer m.Finished.add(c)
 	q, err := m.find(c.Queue)
 	if err != nil {
 		c.Err = err
@@ -273,7 +270,7 @@ func (q *queue) ackAround(ch Changes, n uint64) {
 		b := &s.blocks[i]
 		b.left = 0
 		for seq := b.first; seq < b.first+uint64(b.count); seq++ {
-			if !s.has(seq) {
+			if !s.acked.Has(seq) {
 				b.left++
 			}
 		}

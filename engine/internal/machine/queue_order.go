@@ -35,7 +35,7 @@ func (r *ring) front() (entry, bool) {
 func (r *ring) pop() {
 	r.head = (r.head + 1) % len(r.buf)
 	r.n--
-	if r.n == 0 && len(r.buf) > 2*readyWindow {
+	if r.n == 0 && len(r.buf) > 2*ReadyWindow {
 		*r = ring{} // a burst is over
 	}
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cespare/xxhash/v2"
-
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/lease"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
@@ -16,10 +14,6 @@ import (
 // and at most a third longer.
 const dedupBuckets = 3
 
-// messageOverhead is what a stored message is taken to need besides its body,
-// key and headers, when blocks are cut.
-const messageOverhead = 64
-
 // Publish decides a batch; each message for itself.
 func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) {
 	c.Receipts = make([]queuedriver.Receipt, len(c.Publishings))
@@ -27,7 +21,6 @@ func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) {
 	for i := range c.Publishings {
 		to = m.publish(now, ch, view, &c.Publishings[i], &c.Receipts[i], to[:0])
 	}
-	m.Finished.add(c)
 }
 
 func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
@@ -151,68 +144,15 @@ func (m *Queues) seal(now Time, ch Changes, q *queue) {
 		return
 	}
 	first := q.counters.NextSeq
-	var blocks []NewBlock
-	for rest := q.pending; len(rest) > 0; {
-		n := blockLen(q.counters.NextSeq, rest)
-		b := newBlock(q.counters.NextSeq, now.Wall, rest[:n:n])
-		blocks = append(blocks, b)
-		if q.cursor == q.counters.NextSeq && q.ready.len() < readyWindow && q.parked < MaxParked {
-			q.addBlock(&b.Index)
+	blocks := record.SplitBlocks(first, now.Wall, q.pending)
+	for i := range blocks {
+		b := &blocks[i].Index
+		if q.cursor == b.FirstSeq && q.windowHasRoom() {
+			q.addBlock(b)
 		}
-		q.counters.NextSeq += uint64(n)
-		rest = rest[n:]
 	}
+	q.counters.NextSeq += uint64(len(q.pending))
 	ch.Append(q.id, first, now.Wall, blocks)
 	clear(q.pending)
 	q.pending = q.pending[:0]
-}
-
-// blockLen returns how many of ms go into the block that begins at first.
-func blockLen(first uint64, ms []record.Message) int {
-	most := min(len(ms), int(record.SegmentSize-first%record.SegmentSize))
-	size := 0
-	for i := range most {
-		size += messageSize(&ms[i])
-		if i > 0 && size > record.MaxBlockBytes {
-			return i
-		}
-	}
-	return most
-}
-
-func messageSize(m *record.Message) int {
-	n := messageOverhead + len(m.Body) + len(m.ID) + len(m.OrderKey) + len(m.Route.Exchange) + len(m.Route.Key)
-	for k, v := range m.Headers {
-		n += len(k) + 10
-		switch v := v.(type) {
-		case string:
-			n += len(v)
-		case []byte:
-			n += len(v)
-		case queuedriver.Headers, []any:
-			n += 1024
-		}
-	}
-	return n
-}
-
-func newBlock(first uint64, wall int64, ms []record.Message) NewBlock {
-	b := NewBlock{
-		Messages: ms,
-		Index:    record.IndexBlock{FirstSeq: first, Published: wall, Entries: make([]record.Index, len(ms))},
-	}
-	for i := range ms {
-		b.Index.Entries[i] = record.Index{KeyHash: keyHash(ms[i].OrderKey), Size: uint32(len(ms[i].Body))}
-		b.Index.Bytes += uint32(messageSize(&ms[i]))
-	}
-	return b
-}
-
-// keyHash stands for an order key. Two keys with the same hash only take
-// turns. 0 means no key.
-func keyHash(key string) uint64 {
-	if key == "" {
-		return 0
-	}
-	return max(1, xxhash.Sum64String(key))
 }

@@ -13,7 +13,7 @@ import (
 type QueueState struct {
 	Queue    record.Queue
 	Counters *record.Counters // nil: the queue was never touched
-	Acks     map[uint64]*[record.SegmentSize / 64]uint64
+	Acks     map[uint64]*record.AckSet
 	Attempts map[uint64]record.Attempt
 	Fetches  map[uint64]*record.Fetch
 	NextDue  int64 // of its scheduled messages; 0: none
@@ -36,7 +36,7 @@ func (m *Queues) RestoreBinding(b queuedriver.Binding) error {
 // RestoreQueue adds a queue. Its deliveries have their full lease again: how
 // much of it passed nobody knows, and their consumers may still be at work.
 func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
-	q := newQueue(s.Queue.ID, &s.Queue.Spec)
+	q := m.newQueue(s.Queue.ID, &s.Queue.Spec)
 	if s.Counters != nil {
 		q.counters, q.written = *s.Counters, *s.Counters
 	}
@@ -64,7 +64,7 @@ func (q *queue) restoredAck(seq uint64) bool {
 		return true
 	}
 	s := q.segments[segmentOf(seq)]
-	return s != nil && s.has(seq)
+	return s != nil && s.acked.Has(seq)
 }
 
 func (m *Queues) restoreFetches(now Time, view View, q *queue, fetches map[uint64]*record.Fetch) error {

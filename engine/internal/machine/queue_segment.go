@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"math/bits"
 	"slices"
 	"sort"
 
@@ -16,7 +15,7 @@ const dropBodyBytes = 4 << 10
 // segment is what is known of record.SegmentSize consecutive messages: which
 // are acked, and the blocks that hold those that have been loaded.
 type segment struct {
-	acked  [record.SegmentSize / 64]uint64
+	acked  record.AckSet
 	n      int // acked
 	blocks []block
 }
@@ -32,29 +31,20 @@ type block struct {
 
 func segmentOf(seq uint64) uint64 { return seq / record.SegmentSize }
 
-func (s *segment) has(seq uint64) bool {
-	i := seq % record.SegmentSize
-	return s.acked[i/64]&(1<<(i%64)) != 0
-}
-
 // set marks seq as acked and reports whether it was not before.
 func (s *segment) set(seq uint64) bool {
-	if s.has(seq) {
+	if s.acked.Has(seq) {
 		return false
 	}
-	i := seq % record.SegmentSize
-	s.acked[i/64] |= 1 << (i % 64)
+	s.acked.Add(seq, 1)
 	s.n++
 	return true
 }
 
-// merge adds the acks of a stored bitmap.
-func (s *segment) merge(acked *[record.SegmentSize / 64]uint64) {
-	s.n = 0
-	for i := range s.acked {
-		s.acked[i] |= acked[i]
-		s.n += bits.OnesCount64(s.acked[i])
-	}
+// merge adds the acks of a stored set.
+func (s *segment) merge(acked *record.AckSet) {
+	s.acked.Union(acked)
+	s.n = s.acked.Count()
 }
 
 // block returns the loaded block that holds seq, or nil.
@@ -89,7 +79,7 @@ func (q *queue) isAcked(seq uint64) bool {
 		// Only a wholly acked segment is forgotten before the cursor.
 		return seq < q.cursor
 	}
-	return s.has(seq)
+	return s.acked.Has(seq)
 }
 
 // blockOf returns where message seq lies; 0 if its block is not loaded.
@@ -109,7 +99,7 @@ func (q *queue) addBlock(ib *record.IndexBlock) {
 	b := block{first: ib.FirstSeq, count: uint32(len(ib.Entries)), bytes: ib.Bytes, published: ib.Published}
 	for i, e := range ib.Entries {
 		seq := ib.FirstSeq + uint64(i)
-		if s.has(seq) {
+		if s.acked.Has(seq) {
 			continue
 		}
 		b.left++

@@ -17,7 +17,6 @@ func (m *Queues) Settle(now Time, ch Changes, view View, c *Settle) {
 	for i := range c.Settlements {
 		c.Outcomes[i] = m.settle(now, ch, view, &c.Settlements[i])
 	}
-	m.Finished.add(c)
 }
 
 func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settlement) queuedriver.Outcome {
@@ -76,7 +75,7 @@ func (m *Queues) extend(now Time, ch Changes, q *queue, f *flight, ttl time.Dura
 func (m *Queues) attemptEnded(now Time, ch Changes, view View, q *queue, f *flight, delay time.Duration, why string) bool {
 	m.land(ch, q, f)
 	a := record.Attempt{Count: f.attempt, LastToken: f.token}
-	if f.loaded && q.exhausted(a.Count) {
+	if q.exhausted(a.Count) {
 		return m.exhaust(now, ch, view, q, f, a, why)
 	}
 	if delay > 0 {

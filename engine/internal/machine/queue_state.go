@@ -11,12 +11,17 @@ import (
 // Bounds on what a queue keeps in memory. Past them it delivers no more until
 // there is room again; it never refuses or forgets a message for them.
 const (
-	readyWindow = 8192      // entries loaded ahead of the deliveries
-	readyLow    = 1024      // when more are loaded
+	ReadyWindow = 8192      // entries loaded ahead of the deliveries
+	ReadyLow    = 1024      // when more are loaded
 	MaxParked   = 1_000_000 // messages that wait for their key's turn
 	MaxInFlight = 100_000   // deliveries leased at once
 	MaxAttempts = 1_000_000 // messages that have failed before and are not gone
 )
+
+// queueLimits are the bounds above; tests have smaller ones.
+type queueLimits struct{ window, low, parked, inFlight, attempts int }
+
+var defaultLimits = queueLimits{ReadyWindow, ReadyLow, MaxParked, MaxInFlight, MaxAttempts}
 
 // queue is the state of one queue. The messages lie in the store; here is
 // what decides which is next:
@@ -32,6 +37,7 @@ const (
 type queue struct {
 	id       uint32
 	spec     queuedriver.Queue
+	limits   *queueLimits
 	counters record.Counters
 	written  record.Counters // as the store has them
 	bindings int             // that lead here
@@ -98,8 +104,9 @@ type fetch struct {
 	index   int           // in the heap
 }
 
-func newQueue(id uint32, spec *queuedriver.Queue) *queue {
+func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 	return &queue{
+		limits:    &m.limits,
 		id:        id,
 		spec:      *spec,
 		counters:  record.Counters{NextSeq: 1, NextDelayed: 1, NextFetch: 1},
@@ -198,7 +205,7 @@ func (q *queue) next(now Time, retries *retryHeap) (e entry, exhausted, ok bool)
 			continue
 		}
 		if !q.take(e) {
-			if q.parked >= MaxParked {
+			if q.parked >= q.limits.parked {
 				return q.nextReturned()
 			}
 			q.pop(returned)
@@ -239,17 +246,23 @@ func (q *queue) exhausted(attempts uint32) bool {
 	return q.spec.DeadLetter != nil && attempts >= uint32(q.spec.DeliveryLimit)
 }
 
-// idle reports whether the queue may deliver more.
-func (q *queue) hasRoom() bool {
-	return len(q.flights) < MaxInFlight && len(q.attempts) < MaxAttempts
+// hasRoom reports whether the queue may deliver more than these.
+func (q *queue) hasRoom(more int) bool {
+	return len(q.flights)+more < q.limits.inFlight && len(q.attempts) < q.limits.attempts
+}
+
+// windowHasRoom reports whether what is published goes straight into the
+// window.
+func (q *queue) windowHasRoom() bool {
+	return q.ready.len() < q.limits.window && q.parked < q.limits.parked
 }
 
 // starved reports whether the window must be filled from the store.
 func (q *queue) starved() bool {
-	return q.ready.len() < readyLow && q.cursor < q.counters.NextSeq && q.parked < MaxParked
+	return q.ready.len() < q.limits.low && q.cursor < q.counters.NextSeq && q.parked < q.limits.parked
 }
 
-// put back an entry whose delivery ended without an ack.
+// giveBack puts back the message of a delivery that ended without an ack.
 func (q *queue) giveBack(f *flight, notBefore int64, now Time, retries *retryHeap) {
 	if !f.loaded {
 		return // the window will come by

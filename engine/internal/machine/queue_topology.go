@@ -22,7 +22,6 @@ type plan struct {
 
 // Declare makes a topology, all or nothing.
 func (m *Queues) Declare(ch Changes, c *Declare) {
-	defer m.Finished.add(c)
 	p := &plan{newExchange: make(map[string]queuedriver.Exchange), newQueue: make(map[string]queuedriver.Queue)}
 	if c.Err = m.plan(p, c.Topology); c.Err != nil {
 		return
@@ -37,7 +36,7 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 	}
 	for i := range p.queues {
 		m.lastID++
-		q := newQueue(m.lastID, &p.queues[i])
+		q := m.newQueue(m.lastID, &p.queues[i])
 		m.queues[q.spec.Name] = q
 		ch.PutQueue(&record.Queue{ID: q.id, Spec: q.spec})
 		m.touch(q)
@@ -209,7 +208,6 @@ func queueDiff(have, want *queuedriver.Queue) string {
 
 // DeleteTopology removes one part.
 func (m *Queues) DeleteTopology(ch Changes, c *DeleteTopology) {
-	defer m.Finished.add(c)
 	switch r := c.Request; {
 	case r.Exchange != "":
 		c.Err = m.deleteExchange(ch, r)
@@ -303,5 +301,4 @@ func (m *Queues) ReadTopology(c *ReadTopology) {
 		return strings.Compare(a.Exchange+"\x00"+a.Queue+"\x00"+a.Key, b.Exchange+"\x00"+b.Queue+"\x00"+b.Key)
 	})
 	c.Topology = t
-	m.Finished.add(c)
 }

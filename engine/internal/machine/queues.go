@@ -29,8 +29,11 @@ const (
 // Queues decides about exchanges, queues and messages. See the package
 // comment for how it is driven.
 type Queues struct {
+	// Finished has the Receives that are decided; the shell takes them out.
+	// Every other command is decided when its method returns.
 	Finished Finished
 
+	limits    queueLimits
 	tokens    *Tokens
 	exchanges map[string]*exchange
 	queues    map[string]*queue
@@ -48,6 +51,7 @@ type Queues struct {
 // NewQueues returns a machine without queues; Restore fills it.
 func NewQueues(tokens *Tokens) *Queues {
 	return &Queues{
+		limits:    defaultLimits,
 		tokens:    tokens,
 		exchanges: make(map[string]*exchange),
 		queues:    make(map[string]*queue),
@@ -173,7 +177,7 @@ func (m *Queues) loadIndex(view View, q *queue) {
 		return
 	}
 	tail := q.counters.NextSeq
-	blocks, err := view.LoadIndex(q.id, q.cursor, readyWindow-q.ready.len())
+	blocks, err := view.LoadIndex(q.id, q.cursor, q.limits.window-q.ready.len())
 	if err != nil {
 		q.failed = m.fault(q, err)
 		m.touch(q)
@@ -267,7 +271,7 @@ func (m *Queues) finish(q *queue, r *Receive, err error) {
 func (m *Queues) lease(now Time, ch Changes, view View, q *queue, r *Receive) bool {
 	var es []entry
 	size := 0
-	for len(es) < r.Request.Max && size < r.Request.MaxBytes && q.hasRoom() && len(q.flights)+len(es) < MaxInFlight {
+	for len(es) < r.Request.Max && size < r.Request.MaxBytes && q.hasRoom(len(es)) {
 		e, exhausted, ok := q.next(now, &m.retries)
 		if !ok {
 			break
@@ -367,12 +371,10 @@ func (m *Queues) Detach(c *Detach) {
 	if q := m.queues[c.Queue]; q != nil {
 		delete(q.consumers, c.Consumer)
 	}
-	m.Finished.add(c)
 }
 
 // Stats reads.
 func (m *Queues) Stats(now Time, view View, c *ReadStats) {
-	defer m.Finished.add(c)
 	r := c.Request
 	if r.Queue != "" {
 		q, err := m.find(r.Queue)

@@ -1,0 +1,356 @@
+package machine
+
+import (
+	"fmt"
+	"math/rand"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// queueModel drives a machine at random and checks what a queue promises:
+// every message is handled until it is acked or dead-lettered, never by two at
+// once, never again after that; the messages of one key one after another and
+// in order; tokens only grow.
+type queueModel struct {
+	t      *testing.T
+	rand   *rand.Rand
+	now    Time
+	store  *fakeStore
+	m      *Queues
+	limits queueLimits
+
+	published int
+	last      lease.Token
+	msgs      map[string]*modelMessage
+	keys      map[string][]*modelMessage // in order of publishing, not done
+	held      []modelDelivery
+	waiting   []*Receive
+}
+
+type modelMessage struct {
+	id, key  string
+	done     bool
+	dead     bool
+	attempts int
+	until    lease.Instant // live delivery, if any
+	token    lease.Token
+	order    int
+}
+
+type modelDelivery struct {
+	ref queuedriver.Ref
+	msg *modelMessage
+}
+
+const modelLimit = 4 // attempts
+
+func newQueueModel(t *testing.T, seed int64) *queueModel {
+	m := &queueModel{
+		t: t, rand: rand.New(rand.NewSource(seed)), store: newFakeStore(),
+		now:    Time{Mono: 1, Wall: 1_700_000_000_000_000_000},
+		limits: queueLimits{window: 16, low: 4, parked: 12, inFlight: 40, attempts: 1000},
+		msgs:   make(map[string]*modelMessage), keys: make(map[string][]*modelMessage),
+	}
+	m.m = m.store.reopen(m.now, m.limits)
+	top := &queuedriver.Topology{
+		Exchanges: []queuedriver.Exchange{{Name: "dead", Kind: queuedriver.Fanout}},
+		Queues: []queuedriver.Queue{
+			{Name: "work", DeadLetter: &queuedriver.Route{Exchange: "dead"}, DeliveryLimit: modelLimit, DedupWindow: time.Hour},
+			{Name: "graves"},
+		},
+		Bindings: []queuedriver.Binding{{Exchange: "dead", Queue: "graves"}},
+	}
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	c := &Declare{Topology: top}
+	m.m.Declare(m.store, c)
+	if c.Err != nil {
+		t.Fatal(c.Err)
+	}
+	m.endRound()
+	return m
+}
+
+// endRound dispatches, commits, and takes note of what was delivered.
+func (m *queueModel) endRound() {
+	m.t.Helper()
+	m.m.Dispatch(m.now, m.store, m.store)
+	m.store.commit()
+	if f := m.m.Faults(); len(f) > 0 {
+		m.t.Fatalf("faults: %v", f)
+	}
+	for _, c := range m.m.Finished {
+		r := c.(*Receive)
+		if r.Err != nil {
+			m.t.Fatal(r.Err)
+		}
+		for i, w := range m.waiting {
+			if w == r {
+				m.waiting = append(m.waiting[:i], m.waiting[i+1:]...)
+				break
+			}
+		}
+		for _, l := range r.Leased {
+			m.delivered(r, l)
+		}
+	}
+	m.m.Finished = nil
+}
+
+func (m *queueModel) delivered(r *Receive, l Leased) {
+	m.t.Helper()
+	rec, err := m.store.Message(r.QueueID, l.Block, l.Seq)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if l.Token <= m.last {
+		m.t.Fatalf("token %d after %d", l.Token, m.last)
+	}
+	m.last = l.Token
+	msg := m.msgs[rec.ID]
+	if r.Request.Queue == "graves" {
+		m.buried(msg, rec.Headers, queuedriver.Ref{Queue: "graves", Seq: l.Seq, Token: l.Token})
+		return
+	}
+	if msg.done {
+		m.t.Fatalf("%s delivered after its end", msg.id)
+	}
+	if msg.until >= m.now.Mono {
+		m.t.Fatalf("%s delivered while its lease lives", msg.id)
+	}
+	if l.Attempt != msg.attempts+1 {
+		m.t.Fatalf("%s: attempt %d, want %d", msg.id, l.Attempt, msg.attempts+1)
+	}
+	if msg.key != "" && m.keys[msg.key][0] != msg {
+		m.t.Fatalf("%s of key %s delivered before %s", msg.id, msg.key, m.keys[msg.key][0].id)
+	}
+	msg.until, msg.token = m.now.Mono.Add(r.TTL), l.Token
+	m.held = append(m.held, modelDelivery{queuedriver.Ref{Queue: "work", Seq: l.Seq, Token: l.Token}, msg})
+}
+
+// buried checks a dead letter and acks it.
+func (m *queueModel) buried(msg *modelMessage, h queuedriver.Headers, ref queuedriver.Ref) {
+	m.t.Helper()
+	if !msg.dead {
+		if h[queuedriver.HeaderDeathReason] != queuedriver.ReasonDeliveryLimit {
+			m.t.Fatalf("%s is dead for no reason: %v", msg.id, h)
+		}
+		msg.attempts++ // its last lease ran out
+		if msg.attempts != modelLimit || msg.until >= m.now.Mono {
+			m.t.Fatalf("%s is dead after %d attempts", msg.id, msg.attempts)
+		}
+		m.end(msg)
+	}
+	m.m.Settle(m.now, m.store, m.store, &Settle{Settlements: []queuedriver.Settlement{{Ref: ref, Verb: queuedriver.Ack}}})
+}
+
+func (m *queueModel) end(msg *modelMessage) {
+	msg.done = true
+	msg.until = 0
+	if msg.key != "" {
+		if m.keys[msg.key][0] != msg {
+			m.t.Fatalf("%s ended out of order", msg.id)
+		}
+		m.keys[msg.key] = m.keys[msg.key][1:]
+	}
+}
+
+func (m *queueModel) publish(n int) {
+	c := &Publish{}
+	for range n {
+		msg := &modelMessage{id: fmt.Sprint("m", m.published), order: m.published}
+		if m.rand.Intn(3) > 0 {
+			msg.key = fmt.Sprint("k", m.rand.Intn(12))
+		}
+		m.published++
+		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Body: make([]byte, m.rand.Intn(9000))}
+		if msg.key == "" && m.rand.Intn(4) == 0 {
+			qm.Delay = time.Duration(m.rand.Intn(3000)) * time.Millisecond
+		} else if msg.key != "" {
+			m.keys[msg.key] = append(m.keys[msg.key], msg)
+		}
+		m.msgs[msg.id] = msg
+		p := queuedriver.Publishing{Route: queuedriver.Route{Key: "work"}, Message: qm, Mandatory: true}
+		c.Publishings = append(c.Publishings, p)
+		if m.rand.Intn(10) == 0 {
+			c.Publishings = append(c.Publishings, p) // a repeat
+		}
+	}
+	m.m.Publish(m.now, m.store, m.store, c)
+	seen := make(map[string]bool)
+	for i, r := range c.Receipts {
+		id := c.Publishings[i].Message.ID
+		if r.Err != nil || r.Queues != 1 || r.Duplicate != seen[id] {
+			m.t.Fatalf("receipt of %s: %+v", id, r)
+		}
+		seen[id] = true
+	}
+}
+
+func (m *queueModel) receive(queue string, max int) {
+	r := &Receive{Received: m.now.Mono, Request: &queuedriver.ReceiveRequest{
+		Queue: queue, Consumer: "c", Max: max, MaxBytes: 1 << 20, Wait: time.Second,
+		Lease: time.Duration(1+m.rand.Intn(3)) * time.Second,
+	}}
+	m.waiting = append(m.waiting, r)
+	m.m.Receive(m.now, r)
+}
+
+func (m *queueModel) settle() {
+	if len(m.held) == 0 {
+		return
+	}
+	i := m.rand.Intn(len(m.held))
+	d := m.held[i]
+	live := d.msg.token == d.ref.Token && d.msg.until >= m.now.Mono
+	s := queuedriver.Settlement{Ref: d.ref, Verb: queuedriver.Verb(1 + m.rand.Intn(5))}
+	if m.rand.Intn(3) > 0 {
+		s.Verb = queuedriver.Ack
+	}
+	if s.Verb == queuedriver.Nack {
+		s.Delay = time.Duration(m.rand.Intn(2)*m.rand.Intn(2000)) * time.Millisecond
+	}
+	c := &Settle{Settlements: []queuedriver.Settlement{s}}
+	m.m.Settle(m.now, m.store, m.store, c)
+	o := c.Outcomes[0]
+	if (o.Err == nil) != live {
+		m.t.Fatalf("settle %v of %s (live %v): %v", s.Verb, d.msg.id, live, o.Err)
+	}
+	if s.Verb != queuedriver.Extend {
+		m.held = append(m.held[:i], m.held[i+1:]...)
+	}
+	if !live {
+		return
+	}
+	switch s.Verb {
+	case queuedriver.Ack:
+		m.end(d.msg)
+	case queuedriver.Nack:
+		d.msg.until = 0
+		d.msg.attempts++
+		if o.DeadLettered != (d.msg.attempts == modelLimit) {
+			m.t.Fatalf("%s: dead-lettered %v after %d attempts", d.msg.id, o.DeadLettered, d.msg.attempts)
+		}
+	case queuedriver.Release:
+		d.msg.until = 0
+	case queuedriver.Extend:
+		d.msg.until = m.now.Mono.Add(o.TTL)
+	}
+	if o.DeadLettered {
+		d.msg.dead = true
+		m.end(d.msg)
+	}
+}
+
+// pass lets time go by; what runs out counts as an attempt.
+func (m *queueModel) pass(d time.Duration) {
+	m.now.Mono = m.now.Mono.Add(d)
+	m.now.Wall += int64(d)
+	for _, msg := range m.msgs {
+		if msg.until != 0 && msg.until < m.now.Mono {
+			msg.until = 0
+			msg.attempts++
+			if msg.attempts == modelLimit {
+				msg.dead = true
+				m.end(msg)
+			}
+		}
+	}
+}
+
+// crash forgets all that is not committed. Leases live on in full.
+func (m *queueModel) crash() {
+	m.m = m.store.reopen(m.now, m.limits)
+	m.waiting = nil
+	for _, f := range m.m.queues["work"].flights {
+		for _, msg := range m.msgs {
+			if msg.token == f.token {
+				msg.until = f.deadline
+			}
+		}
+	}
+}
+
+func (m *queueModel) step() {
+	m.m.Tick(m.now, m.store, m.store)
+	switch m.rand.Intn(10) {
+	case 0, 1:
+		m.publish(1 + m.rand.Intn(8))
+	case 2, 3, 4:
+		m.receive("work", 1+m.rand.Intn(4))
+	case 5:
+		m.receive("graves", 5)
+	case 6:
+		if len(m.waiting) > 0 {
+			r := m.waiting[m.rand.Intn(len(m.waiting))]
+			m.m.GiveUp(&GiveUp{Receive: r})
+		}
+	default:
+		for range 1 + m.rand.Intn(4) {
+			m.settle()
+		}
+	}
+	m.endRound()
+	if m.rand.Intn(60) == 0 {
+		m.crash()
+	}
+	if m.rand.Intn(4) == 0 {
+		m.pass(time.Duration(m.rand.Intn(800)) * time.Millisecond)
+	}
+}
+
+// drain acks everything that is left and checks that nothing is missing.
+func (m *queueModel) drain() {
+	for range 20_000 {
+		if m.left() == 0 {
+			break
+		}
+		m.pass(100 * time.Millisecond)
+		m.m.Tick(m.now, m.store, m.store)
+		m.receive("work", 10)
+		for range 20 {
+			m.settle()
+		}
+		m.endRound()
+	}
+	if n := m.left(); n > 0 {
+		m.t.Fatalf("%d of %d messages were never delivered", n, len(m.msgs))
+	}
+	work := m.m.queues["work"]
+	if c := work.counters; c.Live != 0 || c.Bytes != 0 || c.Delayed != 0 {
+		m.t.Fatalf("an empty queue counts %+v", c)
+	}
+	if len(work.lanes)+len(work.flights)+len(work.attempts)+len(work.waiting)+work.parked != 0 {
+		m.t.Fatalf("an empty queue remembers %d lanes, %d flights, %d attempts, %d waiting, %d parked",
+			len(work.lanes), len(work.flights), len(work.attempts), len(work.waiting), work.parked)
+	}
+	if f := m.store.queues[work.id]; len(f.attempts)+len(f.fetches)+len(f.delayed) != 0 {
+		m.t.Fatalf("an empty queue has %d attempts, %d fetches, %d delayed stored", len(f.attempts), len(f.fetches), len(f.delayed))
+	}
+}
+
+func (m *queueModel) left() int {
+	n := 0
+	for _, msg := range m.msgs {
+		if !msg.done {
+			n++
+		}
+	}
+	return n
+}
+
+func TestQueueModel(t *testing.T) {
+	for seed := range int64(200) {
+		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
+			m := newQueueModel(t, seed)
+			for range 600 {
+				m.step()
+			}
+			m.drain()
+		})
+	}
+}
