@@ -1,6 +1,8 @@
 package store
 
 import (
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
@@ -13,37 +15,247 @@ var (
 
 // Batch collects the changes of a round. It implements machine.Changes, keeps
 // nothing that it is passed, and is for one goroutine.
-type Batch struct{}
+type Batch struct {
+	store *Store
+	b     *pebble.Batch
+	meta  bool // the store's record changed
+
+	key, end, value []byte // scratch
+}
 
 // Empty reports that nothing is to be stored.
-func (b *Batch) Empty() bool { panic("sketch") }
+func (b *Batch) Empty() bool { return b.b.Empty() && !b.meta }
 
 // Bytes is how large the batch is by now.
-func (b *Batch) Bytes() int { panic("sketch") }
+func (b *Batch) Bytes() int { return b.b.Len() }
 
 // Discard gives up a batch that is not to be applied.
-func (b *Batch) Discard() { panic("sketch") }
+func (b *Batch) Discard() {
+	if b.b != nil {
+		b.b.Close()
+		b.b = nil
+	}
+}
 
-func (b *Batch) ReserveTokens(upTo uint64)                                           {}
-func (b *Batch) PutLock(name string, l *record.Lock)                                 {}
-func (b *Batch) DeleteLock(name string)                                              {}
-func (b *Batch) PutExchange(e *queuedriver.Exchange)                                 {}
-func (b *Batch) DeleteExchange(name string)                                          {}
-func (b *Batch) PutQueue(q *record.Queue)                                            {}
-func (b *Batch) DeleteQueue(q *record.Queue)                                         {}
-func (b *Batch) PutBinding(x *queuedriver.Binding)                                   {}
-func (b *Batch) DeleteBinding(x *queuedriver.Binding)                                {}
-func (b *Batch) Append(q uint32, first uint64, now int64, blocks []machine.NewBlock) {}
-func (b *Batch) Ack(q uint32, runs []record.Run)                                     {}
-func (b *Batch) DropBody(q uint32, blockFirst uint64)                                {}
-func (b *Batch) DropSegments(q uint32, from, to uint64)                              {}
-func (b *Batch) PutAttempt(q uint32, seq uint64, a record.Attempt)                   {}
-func (b *Batch) DeleteAttempt(q uint32, seq uint64)                                  {}
-func (b *Batch) PutFetch(q uint32, fetch uint64, f *record.Fetch)                    {}
-func (b *Batch) DeleteFetch(q uint32, fetch uint64)                                  {}
-func (b *Batch) PutDelayed(q uint32, d *record.Delayed)                              {}
-func (b *Batch) DeleteDelayed(q uint32, due int64, seq uint64)                       {}
-func (b *Batch) DropDelayed(q uint32)                                                {}
-func (b *Batch) PutSeen(q uint32, bucket int64, id string)                           {}
-func (b *Batch) DropSeen(q uint32, below int64)                                      {}
-func (b *Batch) PutCounters(q uint32, c *record.Counters)                            {}
+// The methods of a Pebble batch return errors only if it was applied or is of
+// the wrong kind: a bug.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// put seals b.value and stores it under b.key.
+func (b *Batch) put() {
+	b.value = record.Seal(b.key, b.value)
+	must(b.b.Set(b.key, b.value, nil))
+}
+
+func (b *Batch) delete() { must(b.b.Delete(b.key, nil)) }
+
+func (b *Batch) deleteRange() { must(b.b.DeleteRange(b.key, b.end, nil)) }
+
+// ReserveTokens implements machine.Changes.
+func (b *Batch) ReserveTokens(upTo uint64) {
+	b.store.metaMu.Lock()
+	defer b.store.metaMu.Unlock()
+	b.store.meta.TokenReserve = max(b.store.meta.TokenReserve, upTo)
+	b.meta = true
+}
+
+// PutLock implements machine.Changes.
+func (b *Batch) PutLock(name string, l *record.Lock) {
+	b.key = appendNameKey(b.key[:0], keyLock, name)
+	b.value = record.AppendLock(b.value[:0], l)
+	b.put()
+}
+
+// DeleteLock implements machine.Changes.
+func (b *Batch) DeleteLock(name string) {
+	b.key = appendNameKey(b.key[:0], keyLock, name)
+	b.delete()
+}
+
+// PutExchange implements machine.Changes.
+func (b *Batch) PutExchange(e *queuedriver.Exchange) {
+	b.key = appendTopologyKey(b.key[:0], topologyExchange, e.Name)
+	b.value = record.AppendExchange(b.value[:0], e)
+	b.put()
+}
+
+// DeleteExchange implements machine.Changes.
+func (b *Batch) DeleteExchange(name string) {
+	b.key = appendTopologyKey(b.key[:0], topologyExchange, name)
+	b.delete()
+}
+
+// PutQueue implements machine.Changes. A number that was given to a queue is
+// never given again, so that what is left of a deleted one cannot come back.
+func (b *Batch) PutQueue(q *record.Queue) {
+	b.key = appendTopologyKey(b.key[:0], topologyQueue, q.Spec.Name)
+	b.value = record.AppendQueue(b.value[:0], q)
+	b.put()
+	b.store.metaMu.Lock()
+	defer b.store.metaMu.Unlock()
+	if q.ID >= b.store.meta.NextQueueID {
+		b.store.meta.NextQueueID = q.ID + 1
+		b.meta = true
+	}
+}
+
+// DeleteQueue implements machine.Changes.
+func (b *Batch) DeleteQueue(q *record.Queue) {
+	b.key = appendTopologyKey(b.key[:0], topologyQueue, q.Spec.Name)
+	b.delete()
+	for _, kind := range keysOfQueue {
+		b.key = appendQueueKey(b.key[:0], kind, q.ID)
+		b.end = appendQueueKey(b.end[:0], kind, q.ID+1)
+		b.deleteRange()
+	}
+}
+
+func (b *Batch) bindingKey(x *queuedriver.Binding) {
+	b.value = record.AppendBinding(b.value[:0], x)
+	hash := hash128(b.value)
+	b.key = append(appendTopologyKey(b.key[:0], topologyBinding, ""), hash[:]...)
+}
+
+// PutBinding implements machine.Changes.
+func (b *Batch) PutBinding(x *queuedriver.Binding) {
+	b.bindingKey(x)
+	b.put()
+}
+
+// DeleteBinding implements machine.Changes.
+func (b *Batch) DeleteBinding(x *queuedriver.Binding) {
+	b.bindingKey(x)
+	b.delete()
+}
+
+// Append implements machine.Changes. The blocks are numbered on from first
+// and stamped with now, whatever their index says.
+func (b *Batch) Append(q uint32, first uint64, now int64, blocks []machine.NewBlock) {
+	for i := range blocks {
+		x := blocks[i].Index
+		b.key = appendSeqKey(b.key[:0], keyBlock, q, first)
+		b.value = record.AppendBlock(b.value[:0], b.key, blocks[i].Messages)
+		must(b.b.Set(b.key, b.value, nil))
+
+		x.FirstSeq, x.Published, x.Bytes = first, now, uint32(len(b.value))
+		b.key[0] = keyIndex
+		b.value = record.AppendIndexBlock(b.value[:0], &x)
+		b.put()
+		first += uint64(len(blocks[i].Messages))
+	}
+}
+
+// Ack implements machine.Changes. Runs may cross segments; one merge is
+// written for each segment in a row.
+func (b *Batch) Ack(q uint32, runs []record.Run) {
+	var set record.AckSet
+	segment, any := uint64(0), false
+	flush := func() {
+		if any {
+			b.key = appendSeqKey(b.key[:0], keyAcks, q, segment)
+			b.value = record.Seal(b.key, record.AppendAckSet(b.value[:0], &set))
+			must(b.b.Merge(b.key, b.value, nil))
+		}
+	}
+	for _, r := range runs {
+		for from, left := r.From, int(r.Len); left > 0; {
+			if s := from / record.SegmentSize; !any || s != segment {
+				flush()
+				segment, any, set = s, true, record.AckSet{}
+			}
+			n := min(left, int(record.SegmentSize-from%record.SegmentSize))
+			set.Add(from, n)
+			from, left = from+uint64(n), left-n
+		}
+	}
+	flush()
+}
+
+// DropBody implements machine.Changes.
+func (b *Batch) DropBody(q uint32, blockFirst uint64) {
+	b.key = appendSeqKey(b.key[:0], keyBlock, q, blockFirst)
+	b.delete()
+}
+
+// DropSegments implements machine.Changes.
+func (b *Batch) DropSegments(q uint32, from, to uint64) {
+	b.key = appendSeqKey(b.key[:0], keyAcks, q, from)
+	b.end = appendSeqKey(b.end[:0], keyAcks, q, to)
+	b.deleteRange()
+	for _, kind := range [...]byte{keyBlock, keyIndex} {
+		b.key = appendSeqKey(b.key[:0], kind, q, from*record.SegmentSize)
+		b.end = appendSeqKey(b.end[:0], kind, q, to*record.SegmentSize)
+		b.deleteRange()
+	}
+}
+
+// PutAttempt implements machine.Changes.
+func (b *Batch) PutAttempt(q uint32, seq uint64, a record.Attempt) {
+	b.key = appendSeqKey(b.key[:0], keyAttempt, q, seq)
+	b.value = record.AppendAttempt(b.value[:0], &a)
+	b.put()
+}
+
+// DeleteAttempt implements machine.Changes.
+func (b *Batch) DeleteAttempt(q uint32, seq uint64) {
+	b.key = appendSeqKey(b.key[:0], keyAttempt, q, seq)
+	b.delete()
+}
+
+// PutFetch implements machine.Changes.
+func (b *Batch) PutFetch(q uint32, fetch uint64, f *record.Fetch) {
+	b.key = appendFetchKey(b.key[:0], q, fetch)
+	b.value = record.AppendFetch(b.value[:0], f)
+	b.put()
+}
+
+// DeleteFetch implements machine.Changes.
+func (b *Batch) DeleteFetch(q uint32, fetch uint64) {
+	b.key = appendFetchKey(b.key[:0], q, fetch)
+	b.delete()
+}
+
+// PutDelayed implements machine.Changes.
+func (b *Batch) PutDelayed(q uint32, d *record.Delayed) {
+	b.key = appendDelayedKey(b.key[:0], q, d.Due, d.Seq)
+	b.value = record.AppendDelayed(b.value[:0], d)
+	b.put()
+}
+
+// DeleteDelayed implements machine.Changes.
+func (b *Batch) DeleteDelayed(q uint32, due int64, seq uint64) {
+	b.key = appendDelayedKey(b.key[:0], q, due, seq)
+	b.delete()
+}
+
+// DropDelayed implements machine.Changes.
+func (b *Batch) DropDelayed(q uint32) {
+	b.key = appendQueueKey(b.key[:0], keyDelayed, q)
+	b.end = appendQueueKey(b.end[:0], keyDelayed, q+1)
+	b.deleteRange()
+}
+
+// PutSeen implements machine.Changes.
+func (b *Batch) PutSeen(q uint32, bucket int64, id string) {
+	b.key = appendSeenKey(b.key[:0], q, bucket, hash128([]byte(id)))
+	b.value = b.value[:0]
+	b.put()
+}
+
+// DropSeen implements machine.Changes.
+func (b *Batch) DropSeen(q uint32, below int64) {
+	b.key = appendQueueKey(b.key[:0], keySeen, q)
+	b.end = appendSeenBucket(b.end[:0], q, below)
+	b.deleteRange()
+}
+
+// PutCounters implements machine.Changes.
+func (b *Batch) PutCounters(q uint32, c *record.Counters) {
+	b.key = appendQueueKey(b.key[:0], keyCounters, q)
+	b.value = record.AppendCounters(b.value[:0], c)
+	b.put()
+}

@@ -19,3 +19,8 @@ var (
 	// lease.ErrUnavailable.
 	ErrFailed = fmt.Errorf("store has failed: %w", lease.ErrUnavailable)
 )
+
+// corrupt says that the value under key is not what was stored.
+func corrupt(key []byte, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrCorrupt, keyName(key), err)
+}

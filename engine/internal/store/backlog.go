@@ -1,0 +1,181 @@
+package store
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// dueOf reads the due time of a key of a delayed message.
+func dueOf(key []byte) int64 { return unordered(binary.BigEndian.Uint64(key[5:])) }
+
+// LoadDue implements machine.View: it returns the delayed messages due at
+// upTo or before, in order of their due times, until there are maxCount or
+// their bodies reach maxBytes (one is always returned). next is when the first
+// one not returned is due, in Unix nanoseconds, 0 if there is none.
+func (s *Store) LoadDue(q uint32, upTo int64, maxCount, maxBytes int) (ds []record.Delayed, next int64, err error) {
+	bytes := 0
+	err = s.scan(appendQueueKey(nil, keyDelayed, q), appendQueueKey(nil, keyDelayed, q+1), func(key, value []byte) error {
+		due := dueOf(key)
+		if due > upTo || len(ds) >= maxCount || len(ds) > 0 && bytes >= maxBytes {
+			next = due
+			return errStop
+		}
+		d, err := record.DecodeDelayed(slices.Clone(value))
+		if err != nil {
+			return corrupt(key, err)
+		}
+		bytes += len(d.Body)
+		ds = append(ds, *d)
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return ds, next, nil
+}
+
+// LoadIndex implements machine.View: it returns the index of whole blocks in
+// order, from the block that contains fromSeq or the first one behind it,
+// until they have maxEntries entries or more, or there are no more.
+func (s *Store) LoadIndex(q uint32, fromSeq uint64, maxEntries int) (blocks []record.IndexBlock, err error) {
+	from, end := appendSeqKey(nil, keyIndex, q, fromSeq), appendSeqEnd(nil, keyIndex, q)
+	err = s.read(func() error {
+		// A block lies in one segment: nothing before it can contain fromSeq.
+		low := appendSeqKey(nil, keyIndex, q, fromSeq-fromSeq%record.SegmentSize)
+		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: low, UpperBound: end})
+		if err != nil {
+			return readError(low, err)
+		}
+		valid := it.SeekLT(append(from, 0)) || it.First()
+		entries := 0
+		err = s.walk(it, low, valid, func(key, value []byte) error {
+			x, err := record.DecodeIndexBlock(value)
+			if err != nil {
+				return corrupt(key, err)
+			}
+			if x.FirstSeq+uint64(len(x.Entries)) <= fromSeq {
+				return nil
+			}
+			if entries >= maxEntries {
+				return errStop
+			}
+			entries += len(x.Entries)
+			blocks = append(blocks, *x)
+			return nil
+		})
+		return errors.Join(err, it.Close())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return blocks, nil
+}
+
+// Message implements machine.View. The message is the caller's.
+// lease.ErrNotFound means that there is no such message.
+func (s *Store) Message(q uint32, blockFirst, seq uint64) (*record.Message, error) {
+	ms, err := s.Messages(q, blockFirst, []uint64{seq})
+	if err != nil {
+		return nil, err
+	}
+	return ms[0], nil
+}
+
+// Messages returns several messages of one block, in the order of seqs: one
+// read of the block. A blockFirst of 0 means that it is not known, see
+// machine.View.
+func (s *Store) Messages(q uint32, blockFirst uint64, seqs []uint64) (ms []*record.Message, err error) {
+	if len(seqs) == 0 {
+		return nil, nil
+	}
+	err = s.read(func() error {
+		if blockFirst == 0 {
+			if blockFirst, err = s.findBlock(q, seqs[0]); err != nil {
+				return err
+			}
+		}
+		key := appendSeqKey(nil, keyBlock, q, blockFirst)
+		value, closer, err := s.db.Get(key)
+		if errors.Is(err, pebble.ErrNotFound) {
+			return fmt.Errorf("store: %s: %w", keyName(key), lease.ErrNotFound)
+		}
+		if err != nil {
+			return readError(key, err)
+		}
+		defer closer.Close()
+		ms, err = pick(key, value, blockFirst, seqs)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ms, nil
+}
+
+// pick copies messages out of an encoded block.
+func pick(key, value []byte, first uint64, seqs []uint64) ([]*record.Message, error) {
+	block, err := record.OpenBlock(key, value)
+	if err != nil {
+		return nil, corrupt(key, err)
+	}
+	ms := make([]*record.Message, len(seqs))
+	for i, seq := range seqs {
+		if seq < first || seq-first >= uint64(block.Len()) {
+			return nil, fmt.Errorf("store: message %d, not in %s: %w", seq, keyName(key), lease.ErrNotFound)
+		}
+		enc, err := block.Encoded(int(seq - first))
+		if err == nil {
+			ms[i], err = record.DecodeMessage(slices.Clone(enc))
+		}
+		if err != nil {
+			return nil, corrupt(key, fmt.Errorf("message %d: %w", seq, err))
+		}
+	}
+	return ms, nil
+}
+
+// findBlock returns the first number of the block that may contain seq.
+func (s *Store) findBlock(q uint32, seq uint64) (uint64, error) {
+	low := appendSeqKey(nil, keyBlock, q, seq-seq%record.SegmentSize)
+	it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: low, UpperBound: append(appendSeqKey(nil, keyBlock, q, seq), 0)})
+	if err != nil {
+		return 0, readError(low, err)
+	}
+	if !it.Last() {
+		err := it.Close()
+		if err != nil {
+			return 0, readError(low, err)
+		}
+		return 0, fmt.Errorf("store: message %d of queue %d: %w", seq, q, lease.ErrNotFound)
+	}
+	first := tail(it.Key())
+	return first, it.Close()
+}
+
+// Seen implements machine.View.
+func (s *Store) Seen(q uint32, from, to int64, id string) (seen bool, err error) {
+	hash := hash128([]byte(id))
+	err = s.read(func() error {
+		var key []byte
+		for bucket := from; bucket <= to; bucket++ {
+			key = appendSeenKey(key[:0], q, bucket, hash)
+			v, err := s.get(key)
+			if err != nil {
+				return err
+			}
+			if v != nil {
+				seen = true
+				return nil
+			}
+		}
+		return nil
+	})
+	return seen, err
+}
