@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"errors"
 	"math"
 	"sort"
 	"strconv"
@@ -444,4 +445,111 @@ func (h Headers) Keys() []string {
 	}
 	sort.Strings(keys)
 	return keys
+}
+
+// ValidateBatch checks what is passed to Publish.
+func ValidateBatch(ps []Publishing) error {
+	if len(ps) > MaxBatch {
+		return lease.Invalidf("messages", "must be at most %d, are %d", MaxBatch, len(ps))
+	}
+	size := 0
+	for i := range ps {
+		if err := ps[i].Validate(); err != nil {
+			return inBatch(err, "messages", i, len(ps))
+		}
+		size += len(ps[i].Message.Body)
+	}
+	if size > MaxBatchBytes {
+		return lease.Invalidf("messages", "must have bodies of at most %d bytes together, have %d", MaxBatchBytes, size)
+	}
+	return nil
+}
+
+// ValidateSettlements checks what is passed to Settle.
+func ValidateSettlements(ss []Settlement, c *Caps) error {
+	if len(ss) > MaxBatch {
+		return lease.Invalidf("settlements", "must be at most %d, are %d", MaxBatch, len(ss))
+	}
+	for i := range ss {
+		if err := ss[i].Validate(c); err != nil {
+			return inBatch(err, "settlements", i, len(ss))
+		}
+	}
+	return nil
+}
+
+// inBatch names the element of a batch that a FieldError is about.
+func inBatch(err error, field string, i, n int) error {
+	var f *lease.FieldError
+	if n == 1 || !errors.As(err, &f) {
+		return err
+	}
+	return &lease.FieldError{Field: field + "[" + strconv.Itoa(i) + "]." + f.Field, Reason: f.Reason}
+}
+
+// Validate checks a request.
+func (r *DeleteRequest) Validate() error {
+	named := 0
+	if r.Exchange != "" {
+		named++
+	}
+	if r.Queue != "" {
+		named++
+	}
+	if r.Binding != nil {
+		named++
+	}
+	if named != 1 {
+		return lease.Invalidf("delete", "must name exactly one exchange, queue or binding, names %d", named)
+	}
+	if r.Exchange != "" {
+		return validText("exchange", r.Exchange, 1, MaxName)
+	}
+	if r.Queue != "" {
+		return ValidateQueueName("queue", r.Queue)
+	}
+	b := *r.Binding
+	return b.validate("binding")
+}
+
+func validMax(field string, n, most int) error {
+	if n < 0 || n > most {
+		return lease.Invalidf(field, "must be 1 to %d, or 0 for the default, is %d", most, n)
+	}
+	return nil
+}
+
+// Validate checks a request.
+func (r *StatsRequest) Validate() error {
+	if r.Queue != "" {
+		return ValidateQueueName("queue", r.Queue)
+	}
+	if err := validText("prefix", r.Prefix, 0, MaxName); err != nil {
+		return err
+	}
+	if err := validText("after", r.After, 0, MaxName); err != nil {
+		return err
+	}
+	return validMax("max", r.Max, MaxList)
+}
+
+// Validate checks a request.
+func (r *PeekRequest) Validate() error {
+	if err := ValidateQueueName("queue", r.Queue); err != nil {
+		return err
+	}
+	return validMax("max", r.Max, MaxPeek)
+}
+
+// Validate checks a request.
+func (r *RedriveRequest) Validate() error {
+	if err := ValidateQueueName("queue", r.Queue); err != nil {
+		return err
+	}
+	if r.To != nil {
+		if err := r.To.validate("to"); err != nil {
+			return err
+		}
+	}
+	return validMax("max", r.Max, MaxRedrive)
 }

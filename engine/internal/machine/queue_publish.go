@@ -134,6 +134,7 @@ func (m *Queues) enqueue(q *queue, rec record.Message) {
 	q.pending = append(q.pending, rec)
 	q.counters.Live++
 	q.counters.Bytes += int64(len(rec.Body))
+	m.unwritten += len(rec.Body)
 	m.touch(q)
 }
 

@@ -46,6 +46,8 @@ type Queues struct {
 	hungry  map[*queue]bool // to be fed at the next Tick
 	due     map[*queue]bool // that have scheduled messages
 	faults  []error
+
+	unwritten int // bytes of bodies that Dispatch will write
 }
 
 // NewQueues returns a machine without queues; Restore fills it.
@@ -114,6 +116,7 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 	}
 	clear(m.touched)
 	m.touched = m.touched[:0]
+	m.unwritten = 0
 }
 
 // NextWake returns when Tick has something to do, on the Mono clock. ok is
@@ -139,6 +142,10 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	}
 	return at, ok
 }
+
+// Unwritten is about how many bytes Dispatch will write of what was published
+// in this round.
+func (m *Queues) Unwritten() int { return m.unwritten }
 
 // Faults returns, once, what went wrong in reading the store: the messages
 // concerned stay where they are.
