@@ -1,0 +1,143 @@
+// Package topofile reads the file that `lockkeeper apply` takes: exchanges,
+// queues and bindings in YAML, durations as people write them. Unknown fields
+// and values of the wrong type are errors that name line and column.
+package topofile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/lockkeeper/lockkeeper/queue"
+)
+
+// MaxFile bounds a file, in bytes.
+const MaxFile = 4 << 20
+
+// Example is a file that uses every field. The help of `lockkeeper apply`
+// shows it.
+const Example = `exchanges:
+  - name: shop
+    kind: topic              # direct, fanout, topic or headers
+queues:
+  - name: payments
+    lease: 30s               # how long a consumer has for one message
+    delivery_limit: 5        # failed attempts before it is dead-lettered
+    dead_letter:
+      exchange: ""           # "" is the default exchange: key names the queue
+      key: payments.dead
+    backoff: {min: 1s, max: 5m}
+    dedup_window: 24h        # message ids are remembered so long; 7d works too
+  - name: payments.dead
+bindings:
+  - exchange: shop
+    queue: payments
+    key: order.*             # * is one word, # any number of words
+    args: {}                 # headers exchanges match these with headers
+`
+
+type file struct {
+	Exchanges []exchange `yaml:"exchanges"`
+	Queues    []spec     `yaml:"queues"`
+	Bindings  []binding  `yaml:"bindings"`
+}
+
+type exchange struct {
+	Name string `yaml:"name"`
+	Kind string `yaml:"kind"`
+}
+
+type spec struct {
+	Name          string   `yaml:"name"`
+	Lease         Duration `yaml:"lease"`
+	DeliveryLimit int      `yaml:"delivery_limit"`
+	DeadLetter    *route   `yaml:"dead_letter"`
+	Backoff       backoff  `yaml:"backoff"`
+	DedupWindow   Duration `yaml:"dedup_window"`
+}
+
+type route struct {
+	Exchange string `yaml:"exchange"`
+	Key      string `yaml:"key"`
+}
+
+type backoff struct {
+	Min Duration `yaml:"min"`
+	Max Duration `yaml:"max"`
+}
+
+type binding struct {
+	Exchange string         `yaml:"exchange"`
+	Queue    string         `yaml:"queue"`
+	Key      string         `yaml:"key"`
+	Args     map[string]any `yaml:"args"`
+}
+
+// Parse reads a topology. An empty file is an error: it would do nothing.
+// Limits and names are checked by who declares the topology, not here.
+func Parse(r io.Reader) (*queue.Topology, error) {
+	text, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(text) > MaxFile {
+		return nil, fmt.Errorf("must be at most %d bytes", MaxFile)
+	}
+	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
+	var f file
+	if err := dec.Decode(&f); errors.Is(err, io.EOF) {
+		return nil, errors.New("is empty: it should have exchanges, queues or bindings")
+	} else if err != nil {
+		return nil, positioned(err)
+	}
+	if err := dec.Decode(&file{}); !errors.Is(err, io.EOF) {
+		return nil, errors.New("has more than one YAML document: join them into one")
+	}
+	t := f.topology()
+	if len(t.Exchanges)+len(t.Queues)+len(t.Bindings) == 0 {
+		return nil, errors.New("is empty: it should have exchanges, queues or bindings")
+	}
+	return t, nil
+}
+
+func (f *file) topology() *queue.Topology {
+	t := &queue.Topology{}
+	for _, e := range f.Exchanges {
+		t.Exchanges = append(t.Exchanges, queue.Exchange{Name: e.Name, Kind: queue.Kind(e.Kind)})
+	}
+	for i := range f.Queues {
+		t.Queues = append(t.Queues, f.Queues[i].queue())
+	}
+	for _, b := range f.Bindings {
+		t.Bindings = append(t.Bindings, queue.Binding{
+			Exchange: b.Exchange, Queue: b.Queue, Key: b.Key, Args: queue.Headers(b.Args).Normalize(),
+		})
+	}
+	return t
+}
+
+func (s *spec) queue() queue.QueueSpec {
+	q := queue.QueueSpec{
+		Name: s.Name, Lease: s.Lease.Duration(), DeliveryLimit: s.DeliveryLimit,
+		Backoff:     queue.Backoff{Min: s.Backoff.Min.Duration(), Max: s.Backoff.Max.Duration()},
+		DedupWindow: s.DedupWindow.Duration(),
+	}
+	if s.DeadLetter != nil {
+		q.DeadLetter = &queue.Route{Exchange: s.DeadLetter.Exchange, Key: s.DeadLetter.Key}
+	}
+	return q
+}
+
+// positioned turns the decoder's error, which draws the source over several
+// lines, into one line that begins with line and column.
+func positioned(err error) error {
+	var y yaml.Error
+	if !errors.As(err, &y) || y.GetToken() == nil || y.GetToken().Position == nil {
+		return err
+	}
+	at := y.GetToken().Position
+	return fmt.Errorf("line %d, column %d: %s", at.Line, at.Column, y.GetMessage())
+}
