@@ -28,17 +28,24 @@ func Deadline(sent, received Instant, waited, ttl time.Duration) Instant {
 }
 
 // Clock is a source of Instants and of wake-ups on them. SystemClock is the
-// one to use; tests pass their own.
+// one to use; tests pass GoClock or their own. Its methods may be called
+// concurrently.
 type Clock interface {
 	Now() Instant
-	// NewTimer returns a stopped timer of this clock.
+	// NewTimer returns a timer of this clock that is not set.
 	NewTimer() Timer
 }
 
 // Timer fires once for each Reset, on C, at or after the instant, also if the
-// machine was suspended when it came.
+// machine was suspended when it came. One goroutine at a time may call Reset
+// and Stop.
 type Timer interface {
+	// C holds at most one tick.
 	C() <-chan struct{}
-	Reset(at Instant) // replaces an earlier one; a tick of the earlier one may still be in C
+	// Reset replaces an earlier instant; a tick of the earlier one may still
+	// be in C, or arrive there. Whoever receives a tick looks at the clock.
+	Reset(at Instant)
+	// Stop ends the timer for good and frees what it has; Reset must not be
+	// called after it. Stop again does nothing.
 	Stop()
 }

@@ -1,0 +1,154 @@
+package lease
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+)
+
+var expired = ErrExpired
+
+// Held is one lease in the charge of a Keeper. All methods may be called
+// concurrently; only RenewNow does I/O.
+type Held[R any] struct {
+	keeper   *Keeper[R]
+	ref      R
+	deadline atomic.Int64          // an Instant
+	cause    atomic.Pointer[error] // nil while live
+
+	// Under keeper.mu:
+	parent   context.Context // without cancel; values only
+	ctx      context.Context // made when first asked for
+	cancel   context.CancelCauseFunc
+	ttl      time.Duration // to be asked for
+	granted  time.Duration // by the last success
+	auto     bool          // renewed in the background
+	renewing bool
+	waiting  chan struct{} // closed when renewing ends; nil if nobody waits
+	failures int           // in a row
+	keys     [2]Instant    // places in the two heaps
+	slots    [2]int
+}
+
+// Ref returns what was given to Hold.
+func (h *Held[R]) Ref() R { return h.ref }
+
+// Context ends when the lease does, at its local deadline at the latest;
+// context.Cause says why: ErrExpired, ErrLost, ErrRevoked, ErrBroken, or the
+// cause given to End or Close.
+func (h *Held[R]) Context() context.Context {
+	h.keeper.mu.Lock()
+	defer h.keeper.mu.Unlock()
+	if h.ctx == nil {
+		h.ctx, h.cancel = context.WithCancelCause(h.parent)
+		if cause := h.cause.Load(); cause != nil {
+			h.cancel(*cause)
+		}
+	}
+	return h.ctx
+}
+
+// Check returns nil while the lease is held, and otherwise why it ended. It
+// reads the clock, so that it is right also where the Context could not yet be
+// ended: just after the process was stopped or the machine suspended.
+func (h *Held[R]) Check() error {
+	if cause := h.cause.Load(); cause != nil {
+		return *cause
+	}
+	if h.keeper.clock.Now() < Instant(h.deadline.Load()) {
+		return nil
+	}
+	// The deadline may have been moved between the two reads: End decides.
+	h.endIfPast()
+	if cause := h.cause.Load(); cause != nil {
+		return *cause
+	}
+	return nil
+}
+
+// endIfPast ends the lease if its deadline has passed.
+func (h *Held[R]) endIfPast() {
+	k := h.keeper
+	var ended endings
+	k.mu.Lock()
+	if k.clock.Now() >= Instant(h.deadline.Load()) {
+		ended.add(k.endLocked(h, ErrExpired))
+	}
+	k.mu.Unlock()
+	ended.run()
+}
+
+// Deadline returns when the lease ends unless it is renewed. For a lease that
+// ended it is the last one it had.
+func (h *Held[R]) Deadline() Instant { return Instant(h.deadline.Load()) }
+
+// End ends the lease with cause and says whether it was this call that did;
+// false means that it was over already. The backend is not told.
+func (h *Held[R]) End(cause error) bool {
+	var ended endings
+	h.keeper.mu.Lock()
+	ended.add(h.keeper.endLocked(h, cause))
+	h.keeper.mu.Unlock()
+	ended.run()
+	return len(ended) == 1
+}
+
+// SetTTL says what to ask for from the next renewal on. A shorter one counts
+// from the moment in which that renewal is sent.
+func (h *Held[R]) SetTTL(d time.Duration) {
+	h.keeper.mu.Lock()
+	defer h.keeper.mu.Unlock()
+	h.ttl = d
+}
+
+// RenewNow renews the lease in one attempt, after a renewal that is under way.
+// It returns nil when it was renewed, why the lease ended if it ended, and
+// otherwise what went wrong: then the lease goes on until its deadline.
+func (h *Held[R]) RenewNow(ctx context.Context) error {
+	k := h.keeper
+	ctx, r, err := h.beginNow(ctx)
+	if err != nil {
+		return err
+	}
+	defer k.calls.Done()
+	defer context.AfterFunc(k.ctx, r.cancel)()
+	results := k.call(ctx, r)
+	k.finish(r, results)
+	if cause := h.cause.Load(); cause != nil {
+		return *cause
+	}
+	return results[0].Err
+}
+
+// beginNow waits until the lease is not being renewed and marks it so.
+func (h *Held[R]) beginNow(ctx context.Context) (context.Context, *renewal[R], error) {
+	k := h.keeper
+	for {
+		if err := h.Check(); err != nil {
+			return nil, nil, err
+		}
+		k.mu.Lock()
+		if cause := h.cause.Load(); cause != nil {
+			k.mu.Unlock()
+			return nil, nil, *cause
+		}
+		if !h.renewing {
+			k.byRenewal.remove(h)
+			ctx, r := k.begin(ctx, []*Held[R]{h}, true, k.clock.Now())
+			k.calls.Add(1) // before Close could wait: the lease is live
+			tick(k.wake)   // to give it up in time
+			k.mu.Unlock()
+			return ctx, r, nil
+		}
+		if h.waiting == nil {
+			h.waiting = make(chan struct{})
+		}
+		wait := h.waiting
+		k.mu.Unlock()
+		select {
+		case <-wait:
+		case <-ctx.Done():
+			return nil, nil, ctx.Err()
+		}
+	}
+}
