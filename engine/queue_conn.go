@@ -199,8 +199,9 @@ func (q *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 		q.core.post(&machine.GiveUp{Receive: cmd})
 		return nil, nil
 	default:
-		if errors.Is(err, lease.ErrUnknown) {
+		if why := ended(ctx, q.gone); why != nil && errors.Is(err, lease.ErrUnknown) {
 			q.core.post(&machine.GiveUp{Receive: cmd})
+			err = why // nothing stays leased, so nothing is unknown
 		}
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -64,7 +65,7 @@ func (n *lockName) info(now Time) lockdriver.Info {
 			Remaining: max(0, g.deadline.Sub(now.Mono)),
 			TTL:       g.ttl,
 			Revoked:   g.Revoked,
-			Meta:      g.Meta,
+			Meta:      maps.Clone(g.Meta),
 		})
 	}
 	for i, w := range n.line.all()[:min(n.line.len(), lockdriver.MaxListWaiters)] {

@@ -133,6 +133,13 @@ func (l *Locks) Write(ch Changes) {
 // Unwritten estimates the bytes that Write will add to the batch.
 func (l *Locks) Unwritten() int { return l.unwritten }
 
+// Knows reports whether the holder has a grant on the name, or a place in its
+// line.
+func (l *Locks) Knows(name, holder string) bool {
+	n := l.names[name]
+	return n != nil && (n.grantOf(holder) != nil || n.line.byHolder[holder] != nil)
+}
+
 // Count returns how many names are in use, and how many waiters there are.
 func (l *Locks) Count() (names, waiters int) { return len(l.names), l.waiters }
 

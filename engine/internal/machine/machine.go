@@ -7,16 +7,19 @@
 //
 //  1. let it expire what is due (Locks.Tick, Queues.Tick),
 //  2. pass the commands that have queued up,
-//  3. let it hand messages to waiting receivers (Queues.Dispatch),
+//  3. let it hand messages to waiting receivers (Queues.Dispatch), and say
+//     what has changed (Locks.Write),
 //  4. write its Changes in one batch, apply it, and make it durable,
-//  5. complete the commands in Finished.
+//  5. complete the commands that it has decided.
 //
 // The View must show the effects of a round from the next round on, durable
 // or not.
 //
 // A command is a struct that the caller fills in; the machine fills in its
-// result and appends it to Finished, in the same round or, for one that
-// waits, in a later one. Nothing of a result may leave before step 4 is done.
+// result before the method that takes it returns. An Await and a Receive may
+// wait: they are appended to Finished, in the same round or in a later one,
+// when they have their result. Nothing of a result may leave before step 4 is
+// done.
 package machine
 
 import (
@@ -34,7 +37,7 @@ type Time struct {
 // Command is a request that the machine has decided.
 type Command interface{ command() }
 
-// Finished collects the commands whose results go out after the round.
+// Finished collects the commands that waited and now have their result.
 type Finished []Command
 
 func (f *Finished) add(c Command) { *f = append(*f, c) }

@@ -49,7 +49,6 @@ type Leased struct {
 type Receive struct {
 	Request  *queuedriver.ReceiveRequest // validated
 	Received lease.Instant
-	Owner    any // the shell's
 	Owner    any // the shell's own, to recognise it in Finished
 
 	QueueID uint32

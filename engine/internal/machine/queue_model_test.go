@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"math/rand"
+	"slices"
 	"testing"
 	"time"
 
@@ -294,12 +295,50 @@ func (m *queueModel) step() {
 			m.settle()
 		}
 	}
+	if m.rand.Intn(100) == 0 {
+		m.purge()
+	}
 	m.endRound()
+	m.checkStats()
 	if m.rand.Intn(60) == 0 {
 		m.crash()
 	}
 	if m.rand.Intn(4) == 0 {
 		m.pass(time.Duration(m.rand.Intn(800)) * time.Millisecond)
+	}
+}
+
+// purge ends everything that is not held.
+func (m *queueModel) purge() {
+	want := int64(0)
+	for _, msg := range m.msgs {
+		if !msg.done && msg.until < m.now.Mono {
+			want++
+			msg.done = true
+		}
+	}
+	for key, msgs := range m.keys {
+		m.keys[key] = slices.DeleteFunc(msgs, func(msg *modelMessage) bool { return msg.done })
+	}
+	c := &Purge{Queue: "work"}
+	m.m.Purge(m.store, c)
+	if c.Err != nil || c.Dropped != want {
+		m.t.Fatalf("purged %d, want %d: %v", c.Dropped, want, c.Err)
+	}
+}
+
+func (m *queueModel) checkStats() {
+	m.t.Helper()
+	c := &ReadStats{Request: &queuedriver.StatsRequest{Queue: "work"}}
+	m.m.Stats(m.now, m.store, c)
+	live := 0
+	for _, msg := range m.msgs {
+		if msg.until != 0 && msg.until >= m.now.Mono {
+			live++
+		}
+	}
+	if s := c.Stats[0]; s.InFlight != int64(live) || s.Ready+s.Delayed+s.InFlight != int64(m.left()) {
+		m.t.Fatalf("%d are held and %d left, the statistics say %+v", live, m.left(), s)
 	}
 }
 
