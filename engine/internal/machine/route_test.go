@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -67,7 +68,7 @@ func FuzzMatchTopic(f *testing.F) {
 		f.Add(s, "a.b.c.a.b")
 	}
 	f.Fuzz(func(t *testing.T, pattern, key string) {
-		if len(pattern) > 40 || strings.ContainsAny(key+pattern, "\n") {
+		if len(pattern) > 40 || strings.Contains(key+pattern, "\n") || !utf8.ValidString(key) || !utf8.ValidString(pattern) {
 			return
 		}
 		got := matchTopic(strings.Split(pattern, "."), strings.Split(key, "."))
