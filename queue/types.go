@@ -1,0 +1,93 @@
+package queue
+
+import (
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// What users and drivers share; package driver says what each promises.
+type (
+	// Token is a fencing token.
+	Token = lease.Token
+	// Message is what is published and delivered.
+	Message = driver.Message
+	// Headers of a message.
+	Headers = driver.Headers
+	// Route says where a message is published.
+	Route = driver.Route
+	// Receipt is the outcome of publishing one message.
+	Receipt = driver.Receipt
+	// Durability says how safe a confirmed message is.
+	Durability = driver.Durability
+	// Topology is a set of exchanges, queues and bindings.
+	Topology = driver.Topology
+	// Kind of an exchange.
+	Kind = driver.Kind
+	// Exchange routes messages to queues.
+	Exchange = driver.Exchange
+	// QueueSpec declares a queue.
+	QueueSpec = driver.Queue
+	// Binding sends what an exchange gets to a queue.
+	Binding = driver.Binding
+	// Backoff between attempts of one message.
+	Backoff = driver.Backoff
+	// Change is one difference that a Declare makes.
+	Change = driver.Change
+	// DeleteRequest names what to delete.
+	DeleteRequest = driver.DeleteRequest
+	// Stats describes a queue.
+	Stats = driver.QueueStats
+	// State of a message in its queue.
+	State = driver.State
+	// Peeked is a message as it lies in its queue.
+	Peeked = driver.Peeked
+	// RedriveRequest moves dead letters.
+	RedriveRequest = driver.RedriveRequest
+	// Caps is what a backend has and assumes.
+	Caps = driver.Caps
+	// FieldError says which field of a request breaks which rule.
+	FieldError = lease.FieldError
+)
+
+// Kinds of exchanges.
+const (
+	Direct      = driver.Direct
+	Fanout      = driver.Fanout
+	Topic       = driver.Topic
+	HeadersKind = driver.HeadersKind
+)
+
+// How safe a confirmed message is, from the weakest to the strongest.
+const (
+	Memory     = driver.Memory
+	Written    = driver.Written
+	Synced     = driver.Synced
+	Replicated = driver.Replicated
+)
+
+// States that Peek tells apart.
+const (
+	Ready    = driver.Ready
+	Delayed  = driver.Delayed
+	InFlight = driver.InFlight
+)
+
+// Headers with a meaning: those of a dead letter, and the trace context.
+const (
+	HeaderDeathReason   = driver.HeaderDeathReason
+	HeaderDeathDetail   = driver.HeaderDeathDetail
+	HeaderDeathQueue    = driver.HeaderDeathQueue
+	HeaderDeathCount    = driver.HeaderDeathCount
+	HeaderDeathAttempts = driver.HeaderDeathAttempts
+	HeaderDeathTime     = driver.HeaderDeathTime
+	HeaderOriginalRoute = driver.HeaderOriginalRoute
+	HeaderOriginalKey   = driver.HeaderOriginalKey
+	HeaderTraceParent   = driver.HeaderTraceParent
+	HeaderTraceState    = driver.HeaderTraceState
+	ReasonRejected      = driver.ReasonRejected
+	ReasonDeliveryLimit = driver.ReasonDeliveryLimit
+	ArgMatch            = driver.ArgMatch
+)
+
+// DefaultExchange is the exchange to which every queue is bound by its name.
+const DefaultExchange = driver.DefaultExchange
