@@ -1,0 +1,126 @@
+package machine
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+func quietLocks() (*Locks, *lockDisk) {
+	d := newLockDisk()
+	return d.open(Time{}), d
+}
+
+// TestLockCycleAllocates keeps the cost of an uncontended cycle.
+func TestLockCycleAllocates(t *testing.T) {
+	l, d := quietLocks()
+	r := &lockdriver.Request{Name: "n", Holder: "h", TTL: time.Second}
+	acquire := &Acquire{Request: r}
+	release := &ReleaseLocks{Refs: make([]lockdriver.Ref, 1)}
+	got := testing.AllocsPerRun(1000, func() {
+		l.Acquire(Time{}, d, acquire)
+		release.Refs[0] = lockdriver.Ref{Name: "n", Holder: "h", Token: acquire.Grant.Token}
+		l.Release(Time{}, d, release)
+		l.Write(d)
+	})
+	if got > 4 { // the name, its slice of grants, the grant, the reply
+		t.Errorf("a cycle allocates %v times", got)
+	}
+}
+
+// TestLongLine has the most waiters that a name can have, who leave from the
+// middle, come back and are granted in order, and one more, who is refused.
+func TestLongLine(t *testing.T) {
+	l, d := quietLocks()
+	request := func(i int) *lockdriver.Request {
+		return &lockdriver.Request{Name: "n", Holder: fmt.Sprint(i), TTL: time.Minute, Queue: true}
+	}
+	first := &Acquire{Request: request(-1)}
+	l.Acquire(Time{}, d, first)
+	tickets := make([]*lockdriver.Ticket, MaxWaitersPerName)
+	for i := range tickets {
+		c := &Acquire{Request: request(i)}
+		l.Acquire(Time{}, d, c)
+		if c.Err != nil || c.Ticket.Position != i+1 {
+			t.Fatalf("waiter %d: %+v, %v", i, c.Ticket, c.Err)
+		}
+		tickets[i] = c.Ticket
+	}
+	c := &Acquire{Request: request(MaxWaitersPerName)}
+	if l.Acquire(Time{}, d, c); outcome(c.Err) != "limit" {
+		t.Fatalf("one waiter too many: %v", c.Err)
+	}
+	for i := range tickets {
+		if i%2 == 0 {
+			l.Await(Time{}, d, &Await{Request: request(i)})
+		}
+	}
+	now := Time{Mono: lease.Instant(DeadWaiter)}
+	l.Tick(now, d) // prunes every second one
+	for i := range tickets {
+		if i%2 == 1 {
+			r := request(i)
+			r.Ticket = tickets[i]
+			l.Acquire(now, d, &Acquire{Request: r})
+			l.Await(now, d, &Await{Request: r})
+		}
+	}
+	token := first.Grant.Token
+	for i := range tickets {
+		holder := "-1"
+		if i > 0 {
+			holder = fmt.Sprint(i - 1)
+		}
+		l.Release(now, d, &ReleaseLocks{Refs: []lockdriver.Ref{{Name: "n", Holder: holder, Token: token}}})
+		if len(l.Finished) != 1 || l.Finished[0].(*Await).Request.Holder != fmt.Sprint(i) {
+			t.Fatalf("release %d did not grant the next in line: %v", i, l.Finished)
+		}
+		token = l.Finished[0].(*Await).Grant.Token
+		l.Finished = l.Finished[:0]
+	}
+}
+
+// TestListPages lists many names in pages.
+func TestListPages(t *testing.T) {
+	l, d := quietLocks()
+	const names = 1000
+	for i := range names {
+		l.Acquire(Time{}, d, &Acquire{Request: &lockdriver.Request{Name: fmt.Sprintf("p/%04d", i*7%names), Holder: "h", TTL: time.Second}})
+		l.Acquire(Time{}, d, &Acquire{Request: &lockdriver.Request{Name: fmt.Sprintf("q/%d", i), Holder: "h", TTL: time.Second}})
+	}
+	next, after := 0, ""
+	for {
+		c := &ListLocks{Request: &lockdriver.ListRequest{Prefix: "p/", After: after, Max: 33}}
+		l.List(Time{}, c)
+		for _, info := range c.Infos {
+			if want := fmt.Sprintf("p/%04d", next); info.Name != want {
+				t.Fatalf("got %s, want %s", info.Name, want)
+			}
+			next++
+			after = info.Name
+		}
+		if len(c.Infos) < 33 {
+			break
+		}
+	}
+	if next != names {
+		t.Fatalf("listed %d of %d names", next, names)
+	}
+}
+
+func BenchmarkLockCycle(b *testing.B) {
+	l, d := quietLocks()
+	r := &lockdriver.Request{Name: "n", Holder: "h", TTL: time.Second}
+	acquire := &Acquire{Request: r}
+	release := &ReleaseLocks{Refs: make([]lockdriver.Ref, 1)}
+	b.ReportAllocs()
+	for b.Loop() {
+		l.Acquire(Time{}, d, acquire)
+		release.Refs[0] = lockdriver.Ref{Name: "n", Holder: "h", Token: acquire.Grant.Token}
+		l.Release(Time{}, d, release)
+		l.Write(d)
+	}
+}

@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// write is the writer: it decides rounds until the engine is closed or fails.
+func (c *core) write() {
+	defer close(c.rounds)
+	timer := c.clock.NewTimer()
+	defer timer.Stop()
+	var armed lease.Instant // what the timer is set to; 0: not set
+	for {
+		c.collect()
+		refusal := c.refused()
+		if c.err() != nil || refusal != nil && c.next == len(c.backlog) {
+			c.dismiss(refusal)
+			return
+		}
+		if c.next < len(c.backlog) || c.due() {
+			c.rounds <- c.decideRound()
+			continue
+		}
+		if at, ok := c.nextWake(); ok && at != armed {
+			timer.Reset(at)
+			armed = at
+		}
+		select {
+		case <-c.wake:
+		case <-timer.C():
+			armed = 0
+		case <-c.store.Failed():
+			c.fail(c.store.Err())
+		}
+	}
+}
+
+// collect swaps the queued calls for the empty backlog.
+func (c *core) collect() {
+	if c.next < len(c.backlog) {
+		return
+	}
+	c.mu.Lock()
+	c.backlog, c.incoming = c.incoming, c.backlog[:0]
+	c.mu.Unlock()
+	c.next = 0
+}
+
+// due reports whether the machine has something to do without a command.
+func (c *core) due() bool {
+	at, ok := c.nextWake()
+	return ok && at <= c.clock.Now()
+}
+
+func (c *core) nextWake() (lease.Instant, bool) {
+	at, ok := c.locks.NextWake()
+	if q, some := c.queues.NextWake(c.now()); some && (!ok || q < at) {
+		at, ok = q, true
+	}
+	return at, ok
+}
+
+// dismiss ends the calls that are not decided, and those that wait.
+func (c *core) dismiss(why error) {
+	if why == nil {
+		why = c.err()
+	}
+	for {
+		for ; c.next < len(c.backlog); c.next++ {
+			c.backlog[c.next].refuse(why)
+			c.backlog[c.next] = nil
+		}
+		if c.collect(); len(c.backlog) == 0 {
+			break
+		}
+	}
+	for k := c.waiting.next; k != &c.waiting; k = c.waiting.next {
+		k.unlink()
+		k.complete(why)
+	}
+}
+
+// wait notes that a call waits in the machine.
+func (c *core) wait(k *call) {
+	k.prev, k.next = c.waiting.prev, &c.waiting
+	k.prev.next, k.next.prev = k, k
+}
+
+func (k *call) unlink() {
+	k.prev.next, k.next.prev = k.next, k.prev
+	k.prev, k.next = nil, nil
+}
+
+// sync is the syncer: it completes the calls of each round once its changes,
+// and those of all rounds before, are durable.
+func (c *core) sync() {
+	defer close(c.stopped)
+	for r := range c.rounds {
+		if r.pending != nil && r.err == nil {
+			r.err = r.pending.Wait()
+		}
+		if r.err == nil {
+			r.err = c.store.Err()
+		}
+		if r.err != nil {
+			c.fail(r.err)
+		}
+		var outcome error
+		if reason := c.err(); reason != nil {
+			// What the store has failed to confirm may still be found
+			// by the next open. The reason is not wrapped: it says that
+			// nothing was done.
+			outcome = fmt.Errorf("%w: not confirmed by the store: %v", lease.ErrUnknown, reason)
+		}
+		for i, k := range r.calls {
+			k.complete(outcome)
+			r.calls[i] = nil
+		}
+		r.free()
+	}
+}
+
+// owner returns the call of a command that the machine has finished later
+// than in the round that it was passed in; nil if it was not that kind.
+func owner(cmd machine.Command) *call {
+	switch cmd := cmd.(type) {
+	case *machine.Await:
+		return cmd.Owner.(*call)
+	case *machine.Receive:
+		return cmd.Owner.(*call)
+	}
+	return nil
+}
