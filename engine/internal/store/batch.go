@@ -3,14 +3,8 @@ package store
 import (
 	"github.com/cockroachdb/pebble/v2"
 
-	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
-)
-
-var (
-	_ machine.Changes = (*Batch)(nil)
-	_ machine.View    = (*Store)(nil)
 )
 
 // Batch collects the changes of a round. It implements machine.Changes, keeps
@@ -134,7 +128,7 @@ func (b *Batch) DeleteBinding(x *queuedriver.Binding) {
 
 // Append implements machine.Changes. The blocks are numbered on from first
 // and stamped with now, whatever their index says.
-func (b *Batch) Append(q uint32, first uint64, now int64, blocks []machine.NewBlock) {
+func (b *Batch) Append(q uint32, first uint64, now int64, blocks []record.NewBlock) {
 	for i := range blocks {
 		x := blocks[i].Index
 		b.key = appendSeqKey(b.key[:0], keyBlock, q, first)
