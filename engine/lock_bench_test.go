@@ -1,0 +1,44 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// BenchmarkLockCycle measures acquire and release of uncontended names, each
+// synced to the disk, by one goroutine and by 64.
+func BenchmarkLockCycle(b *testing.B) {
+	for _, goroutines := range []int{1, 64} {
+		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
+			c := open(b, "file://"+b.TempDir(), nil).Locks()
+			b.ReportAllocs()
+			b.ResetTimer()
+			var next atomic.Int64
+			var workers sync.WaitGroup
+			for w := range goroutines {
+				workers.Go(func() {
+					ctx := context.Background()
+					r := request(fmt.Sprint("n", w), "h")
+					for next.Add(1) <= int64(b.N) {
+						g, _, err := c.Acquire(ctx, r)
+						if err != nil {
+							b.Error(err)
+							return
+						}
+						if _, err := c.Release(ctx, []lockdriver.Ref{{Name: r.Name, Holder: r.Holder, Token: g.Token}}); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			workers.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cycles/s")
+		})
+	}
+}
