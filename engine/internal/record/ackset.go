@@ -2,8 +2,7 @@ package record
 
 import "encoding/binary"
 
-// Forms of an AckSet on disk. The shorter one is taken, runs if equal, so
-// that one set has one encoding.
+// Forms of an AckSet on disk. The encoder takes the shorter one, runs if equal.
 const (
 	ackRuns   = 1
 	ackBitmap = 2

@@ -62,7 +62,7 @@ func TestRoom(t *testing.T) {
 // in its log, its tables, its manifest. The store may fail, must close, and
 // has everything that was confirmed once there is room.
 func TestFullDisk(t *testing.T) {
-	for quota := int64(200 << 10); quota < 900<<10; quota += 50 << 10 {
+	for quota := int64(200 << 10); quota < 700<<10; quota += 70 << 10 {
 		d := storetest.NewDisk()
 		s := openDisk(t, d)
 		d.SetQuota(quota)

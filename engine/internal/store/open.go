@@ -162,6 +162,11 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	}
 	o.EventListener = &pebble.EventListener{
 		BackgroundError: func(err error) { s.opts.Logger.Warn("store: background work failed, will be tried again", "err", err) },
+		// Without this one Pebble takes damage to a table for fatal. Who reads
+		// what is damaged gets ErrCorrupt; the rest goes on.
+		DataCorruption: func(i pebble.DataCorruptionInfo) {
+			s.opts.Logger.Error("store: a file is damaged", "path", i.Path, "err", i.Details)
+		},
 	}
 	return o
 }

@@ -28,7 +28,7 @@ func TestRot(t *testing.T) {
 	disk := storetest.NewDisk()
 	s := openDisk(t, disk)
 	g := newScribbler(5)
-	for range 60 {
+	for range 30 {
 		commit(t, s, g.fill)
 	}
 	want, err := dump(s)
@@ -43,7 +43,7 @@ func TestRot(t *testing.T) {
 			t.Fatal(err)
 		}
 		rng := rand.New(rand.NewSource(int64(len(file))))
-		n := min(int(info.Size()), 40)
+		n := min(int(info.Size()), 24)
 		for i := range n {
 			at := rng.Int63n(info.Size())
 			if i < 4 {
