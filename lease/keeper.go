@@ -129,21 +129,26 @@ func (k *Keeper[R]) Len() int {
 }
 
 // Close ends every lease with cause and every renewal under way, and returns
-// when the Keeper's goroutines are gone. Closing again waits too.
-func (k *Keeper[R]) Close(cause error) {
+// the leases that it ended when the Keeper's goroutines are gone. Closing again
+// waits too.
+func (k *Keeper[R]) Close(cause error) []R {
 	k.mu.Lock()
 	if k.closed == nil {
 		k.closed = cause
 	}
 	var ended endings
-	for len(k.byDeadline.items) > 0 {
-		ended.add(k.endLocked(k.byDeadline.items[0], k.closed))
+	var refs []R
+	for n := len(k.byDeadline.items); n > 0; n-- { // from the end: nothing is sifted
+		h := k.byDeadline.items[n-1]
+		refs = append(refs, h.ref)
+		ended.add(k.endLocked(h, k.closed))
 	}
 	k.mu.Unlock()
 	ended.run()
 	k.cancel()
 	<-k.done
 	k.calls.Wait()
+	return refs
 }
 
 // run is the timing goroutine.

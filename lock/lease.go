@@ -1,0 +1,143 @@
+package lock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// Lease is a lock that is held. All methods may be called concurrently.
+type Lease struct {
+	locker  *Locker
+	held    *lease.Held[driver.Ref]
+	resumed bool
+	given   atomic.Bool // Release was called
+}
+
+// Name returns the name of the lock.
+func (le *Lease) Name() string { return le.held.Ref().Name }
+
+// Holder returns the holder's id, named in the Options or made.
+func (le *Lease) Holder() string { return le.held.Ref().Holder }
+
+// Token returns the fencing token: larger than those of all grants of this
+// name before.
+func (le *Lease) Token() Token { return le.held.Ref().Token }
+
+// Resumed reports whether Options.Resume found the holder's own grant.
+func (le *Lease) Resumed() bool { return le.resumed }
+
+// Context ends when the lease does; context.Cause says why: ErrReleased,
+// ErrExpired, ErrLost, ErrRevoked, ErrBroken or ErrClosed. It has the values of
+// the context given to Acquire, but does not end with it.
+func (le *Lease) Context() context.Context { return le.held.Context() }
+
+// Check returns nil while the lease is held, and otherwise why it ended. It
+// reads the clock and does no I/O. It is right also just after the process was
+// stopped or the machine suspended, when Context could not yet be ended.
+func (le *Lease) Check() error { return le.held.Check() }
+
+// Remaining returns the time to the local deadline, 0 once the lease has
+// ended. A renewal moves the deadline.
+func (le *Lease) Remaining() time.Duration {
+	if le.held.Check() != nil {
+		return 0
+	}
+	return max(0, le.held.Deadline().Sub(le.locker.clock.Now()))
+}
+
+// Renew gives the lease its TTL anew, in one attempt. The error matches the
+// cause if the lease has ended; otherwise the lease goes on until its deadline
+// and Renew may be called again.
+func (le *Lease) Renew(ctx context.Context) error {
+	if err := le.held.Check(); err != nil {
+		return wrap("renew lock", le.Name(), err)
+	}
+	ctx, leave, err := le.locker.enter(ctx)
+	if err == nil {
+		defer leave()
+		err = le.held.RenewNow(ctx)
+	}
+	return wrap("renew lock", le.Name(), err)
+}
+
+// Release ends the lease at once and gives the lock back. It is tried again
+// until ctx ends; then the error matches ErrUnknown and it goes on in the
+// background, as it does if ctx has ended before the call.
+//
+// The error matches ErrNotHeld, and the cause, if the lease had ended before:
+// what was done under it may have overlapped with another holder's work.
+func (le *Lease) Release(ctx context.Context) error {
+	return wrap("release lock", le.Name(), le.release(ctx))
+}
+
+func (le *Lease) release(ctx context.Context) error {
+	before := le.held.Check()
+	if !le.held.End(ErrReleased) && before == nil {
+		before = le.held.Check() // it ended in between
+	}
+	if !le.given.CompareAndSwap(false, true) {
+		return fmt.Errorf("%w: %w", ErrNotHeld, ErrReleased)
+	}
+	l := le.locker
+	ctx, leave, err := l.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotHeld, ErrClosed) // Close released it
+	}
+	defer leave()
+	switch {
+	case errors.Is(before, ErrLost) || errors.Is(before, ErrBroken):
+		return fmt.Errorf("%w: %w", ErrNotHeld, before) // the backend said so
+	case before != nil:
+		// The backend may hold it still: spare the next one the wait, but
+		// do not pretend that it was held.
+		l.releaseLater(le.held.Ref())
+		return fmt.Errorf("%w: %w", ErrNotHeld, before)
+	}
+	repeated := false
+	for n := 0; ctx.Err() == nil; n++ {
+		err = l.releaseOnce(ctx, le.held.Ref())
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, ErrNotHeld) && repeated:
+			return nil // the one before, whose outcome was unknown, did it
+		case ctx.Err() == nil && !transient(err):
+			return err
+		}
+		repeated = repeated || !errors.Is(err, ErrUnavailable)
+		if !backoff(ctx, n) {
+			break
+		}
+	}
+	l.releaseLater(le.held.Ref())
+	return fmt.Errorf("%w: %w; released in the background", ErrUnknown, ended(ctx))
+}
+
+// releaseOnce releases one lease in one attempt.
+func (l *Locker) releaseOnce(ctx context.Context, ref driver.Ref) error {
+	outcomes, err := l.conn.Release(ctx, []driver.Ref{ref})
+	if err == nil && len(outcomes) != 1 {
+		err = fmt.Errorf("release of one lease got %d outcomes: %w", len(outcomes), ErrUnknown)
+	}
+	if err != nil {
+		return err
+	}
+	return outcomes[0].Err
+}
+
+// releaseLater releases a lease in the background.
+func (l *Locker) releaseLater(ref driver.Ref) {
+	l.undo.add(undo{what: "grant", name: ref.Name, do: func(ctx context.Context) error {
+		err := l.releaseOnce(ctx, ref)
+		if errors.Is(err, ErrNotHeld) {
+			return nil
+		}
+		return err
+	}})
+}

@@ -1,0 +1,98 @@
+package lock
+
+import (
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// Names that users of this package need from those below it.
+type (
+	Token      = lease.Token
+	Mode       = driver.Mode
+	Info       = driver.Info
+	GrantInfo  = driver.GrantInfo
+	WaiterInfo = driver.WaiterInfo
+	Caps       = driver.Caps
+)
+
+// Who may hold a name together.
+const (
+	Exclusive = driver.Exclusive // one holder, or Options.Permits many
+	Shared    = driver.Shared    // any number of shared holders and no exclusive one
+)
+
+// DefaultTTL is the TTL of a lease whose Options say nothing, or the nearest
+// that the backend takes.
+const DefaultTTL = 10 * time.Second
+
+// Config of a Locker; nil and zero values work.
+type Config struct {
+	Logger *slog.Logger // nil: nothing is logged
+	Clock  lease.Clock  // nil: the system's, which runs on through a suspend
+}
+
+// Options of an acquire; nil and zero values work. They are not kept.
+type Options struct {
+	// TTL is how long the lease outlives its holder. 0 is DefaultTTL.
+	TTL time.Duration
+	// LockDelay keeps the name closed for so long after the lease ended
+	// other than by Release.
+	LockDelay time.Duration
+	Mode      Mode
+	// Permits is how many may hold the name at once: 0 and 1 are a lock,
+	// more a semaphore. All who use the name must agree.
+	Permits int
+	// Holder identifies the holder; "" makes one for this acquire. It must be
+	// unique among all who use the name. Name it to be able to Resume.
+	Holder string
+	// Resume takes up the grant that Holder has from before a restart, with
+	// the same token; Lease.Resumed says whether there was one.
+	Resume bool
+	// Meta is shown to whoever lists the lock.
+	Meta map[string]string
+	// NoRenew: the lease ends after its TTL unless Lease.Renew is called.
+	NoRenew bool
+}
+
+// RevokeOptions of a Revoke; nil and zero values work.
+type RevokeOptions struct {
+	// Break grants the name to the next at once. Two holders can overlap, and
+	// only the token protects then.
+	Break bool
+}
+
+// request makes the driver's request of name and options. id is for this
+// acquire alone.
+func (o *Options) request(name, id string, caps *Caps) (*driver.Request, error) {
+	r := &driver.Request{
+		Name: name, Holder: o.Holder, ID: id,
+		Mode: o.Mode, Permits: o.Permits,
+		TTL: o.TTL, LockDelay: o.LockDelay,
+		Meta: maps.Clone(o.Meta), Resume: o.Resume,
+	}
+	if o.Resume && o.Holder == "" {
+		return nil, lease.Invalidf("holder", "must be named to resume its grant")
+	}
+	if r.Holder == "" {
+		r.Holder = id
+	}
+	if r.TTL == 0 {
+		r.TTL = min(max(DefaultTTL, caps.MinTTL), caps.MaxTTL)
+	}
+	if err := r.Validate(caps); err != nil {
+		return nil, err
+	}
+	lacks := r.Mode == Shared && !caps.Shared ||
+		r.Permits > 1 && !caps.Permits ||
+		r.LockDelay > 0 && !caps.LockDelay ||
+		len(r.Meta) > 0 && !caps.Meta ||
+		r.Resume && !caps.Resume
+	if lacks {
+		return nil, ErrUnsupported
+	}
+	return r, nil
+}
