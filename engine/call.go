@@ -131,13 +131,16 @@ func (k *call) leave() (left, known bool) {
 	return false, true
 }
 
-// post passes a command for whose result nobody waits. It is decided after
-// all commands passed before it by the same goroutine.
-func (c *core) post(cmd machine.Command) {
+// post passes a command for whose result nobody waits, and reports whether the
+// engine took it. It is decided after all commands passed before it by the
+// same goroutine.
+func (c *core) post(cmd machine.Command) bool {
 	k := newCall(cmd, posted)
 	if c.submit(k) != nil {
 		k.free()
+		return false
 	}
+	return true
 }
 
 // ended says why a call ends early, if it does.

@@ -73,8 +73,9 @@ func (c *lockConn) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdri
 	k.cmd.Request, k.cmd.Received = &k.request, c.core.clock.Now()
 	if err := c.do(ctx, &k.cmd, nil); err != nil {
 		if why := ended(ctx, c.gone); why != nil && errors.Is(err, lease.ErrUnknown) && !r.Resume {
-			c.core.post(&machine.CancelLock{Request: &k.request})
-			err = why
+			if c.core.post(&machine.CancelLock{Request: &k.request}) {
+				err = why
+			}
 		}
 		return nil, nil, err
 	}
@@ -109,8 +110,7 @@ func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, _ *lockdrive
 	return k.cmd.Grant, k.cmd.Err
 }
 
-// Cancel implements lockdriver.Conn. It is carried out also if ctx ends
-// meanwhile.
+// Cancel implements lockdriver.Conn.
 func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
 	if err := lockdriver.ValidateName("name", r.Name); err != nil {
 		return err

@@ -43,7 +43,7 @@ func (c *core) decideRound() *round {
 		}
 	}
 	c.queues.Dispatch(now, b, c.store)
-	c.locks.Write(b)
+	c.locks.Write(now, b)
 	c.finish(r, &c.locks.Finished)
 	c.finish(r, &c.queues.Finished)
 	c.report()

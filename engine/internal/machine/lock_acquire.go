@@ -37,8 +37,8 @@ func (l *Locks) acquire(now Time, ch Changes, r *lockdriver.Request, received le
 		return nil, nil, lockdriver.ErrHeld
 	}
 	if n == nil {
-		if len(l.names) >= MaxLockNames {
-			return nil, nil, fmt.Errorf("%d names are in use: %w", MaxLockNames, lease.ErrLimit)
+		if len(l.names) >= l.maxNames {
+			return nil, nil, fmt.Errorf("%d names are in use: %w", l.maxNames, lease.ErrLimit)
 		}
 		n = l.add(r.Name)
 	}
@@ -72,8 +72,8 @@ func (l *Locks) checkRoom(n *lockName) error {
 	if n.line.len() >= MaxWaitersPerName {
 		return fmt.Errorf("%d waiters are in line for the name: %w", MaxWaitersPerName, lease.ErrLimit)
 	}
-	if l.waiters >= MaxLockWaiters {
-		return fmt.Errorf("%d waiters are in line: %w", MaxLockWaiters, lease.ErrLimit)
+	if l.waiters >= l.maxWaiters {
+		return fmt.Errorf("%d waiters are in line: %w", l.maxWaiters, lease.ErrLimit)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"encoding/base64"
 	"fmt"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func TestLockCycleAllocates(t *testing.T) {
 		l.Acquire(Time{}, d, acquire)
 		release.Refs[0] = lockdriver.Ref{Name: "n", Holder: "h", Token: acquire.Grant.Token}
 		l.Release(Time{}, d, release)
-		l.Write(d)
+		l.Write(Time{}, d)
 	})
 	if got > 4 { // the name, its slice of grants, the grant, the reply
 		t.Errorf("a cycle allocates %v times", got)
@@ -59,7 +60,8 @@ func TestLongLine(t *testing.T) {
 		}
 	}
 	now := Time{Mono: lease.Instant(DeadWaiter)}
-	l.Tick(now, d) // prunes every second one
+	l.Tick(now, d)
+	l.Write(now, d) // prunes every second one
 	for i := range tickets {
 		if i%2 == 1 {
 			r := request(i)
@@ -81,6 +83,84 @@ func TestLongLine(t *testing.T) {
 		token = l.Finished[0].(*Await).Grant.Token
 		l.Finished = l.Finished[:0]
 	}
+}
+
+// TestLockLimits takes each limit to its edge, and one past it.
+func TestLockLimits(t *testing.T) {
+	try := func(l *Locks, d *lockDisk, r lockdriver.Request) string {
+		r.TTL = time.Second
+		c := &Acquire{Request: &r}
+		l.Acquire(Time{}, d, c)
+		return outcome(c.Err)
+	}
+	expect := func(got, want string) {
+		t.Helper()
+		if got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+	}
+	l, d := quietLocks()
+	l.maxNames, l.maxWaiters = 3, 2
+	for i := range l.maxNames {
+		expect(try(l, d, lockdriver.Request{Name: fmt.Sprint(i), Holder: "h"}), "ok")
+	}
+	expect(try(l, d, lockdriver.Request{Name: "x", Holder: "h"}), "limit")
+	for i := range l.maxWaiters {
+		expect(try(l, d, lockdriver.Request{Name: fmt.Sprint(i), Holder: "w", Queue: true}), "ok")
+	}
+	expect(try(l, d, lockdriver.Request{Name: "2", Holder: "w", Queue: true}), "limit")
+	l.Cancel(Time{}, d, &CancelLock{Request: &lockdriver.Request{Name: "0", Holder: "w"}})
+	expect(try(l, d, lockdriver.Request{Name: "2", Holder: "w", Queue: true}), "ok")
+
+	l, d = quietLocks()
+	for i := range MaxSharedGrants {
+		expect(try(l, d, lockdriver.Request{Name: "s", Holder: fmt.Sprint(i), Mode: lockdriver.Shared}), "ok")
+	}
+	expect(try(l, d, lockdriver.Request{Name: "s", Holder: "h", Mode: lockdriver.Shared}), "held")
+}
+
+// TestBrokenTokens remembers as many as it says.
+func TestBrokenTokens(t *testing.T) {
+	b := brokenTokens{known: make(map[lease.Token]struct{})}
+	for i := range 3 * maxBrokenTokens {
+		b.add(lease.Token(i + 1))
+	}
+	for i := range 3 * maxBrokenTokens {
+		if got, want := b.has(lease.Token(i+1)), i >= 2*maxBrokenTokens; got != want {
+			t.Fatalf("broken token %d of %d is remembered: %v", i, 3*maxBrokenTokens, got)
+		}
+	}
+	if len(b.known) != maxBrokenTokens {
+		t.Errorf("%d are remembered", len(b.known))
+	}
+}
+
+// FuzzTicket reads arbitrary tickets: only what was issued is accepted.
+func FuzzTicket(f *testing.F) {
+	ts := newTickets([16]byte{1, 2, 3})
+	f.Add("n", "h", uint64(7), ts.issue("n", "h", 7))
+	f.Add("n", "h", uint64(7), ts.issue("nh", "", 7))
+	f.Add("", "", uint64(0), "")
+	f.Fuzz(func(t *testing.T, name, holder string, seq uint64, ticket string) {
+		if got, err := ts.read(name, holder, ts.issue(name, holder, seq)); err != nil || got != seq {
+			t.Fatalf("its own ticket %d: %d, %v", seq, got, err)
+		}
+		got, err := ts.read(name, holder, ticket)
+		if err == nil && string(ts.seal(name, holder, got)[:8]) != string(mustDecode(ticket)[:8]) {
+			t.Fatalf("accepted %q as %d", ticket, got)
+		}
+		if err != nil && outcome(err) != "invalid" {
+			t.Fatal(err)
+		}
+	})
+}
+
+func mustDecode(ticket string) []byte {
+	b, err := base64.RawURLEncoding.DecodeString(ticket)
+	if err != nil {
+		panic(err)
+	}
+	return b
 }
 
 // TestListPages lists many names in pages.
@@ -121,6 +201,6 @@ func BenchmarkLockCycle(b *testing.B) {
 		l.Acquire(Time{}, d, acquire)
 		release.Refs[0] = lockdriver.Ref{Name: "n", Holder: "h", Token: acquire.Grant.Token}
 		l.Release(Time{}, d, release)
-		l.Write(d)
+		l.Write(Time{}, d)
 	}
 }

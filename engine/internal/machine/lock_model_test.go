@@ -80,7 +80,8 @@ func (m *lockModel) round() {
 		m.act(m.clients[m.rng.IntN(len(m.clients))])
 		m.hear()
 	}
-	m.locks.Write(m.disk)
+	m.locks.Write(m.now, m.disk)
+	m.hear()
 	if m.blind {
 		if m.rng.IntN(2) == 0 {
 			m.disk = m.before
@@ -320,7 +321,8 @@ func (m *lockModel) drain() {
 				m.hear()
 			}
 		}
-		m.locks.Write(m.disk)
+		m.locks.Write(m.now, m.disk)
+		m.hear()
 		at, ok := m.locks.NextWake()
 		if !ok {
 			break

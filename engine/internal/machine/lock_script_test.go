@@ -100,7 +100,7 @@ func (s *lockScript) run(words []string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	s.locks.Write(s.disk)
+	s.locks.Write(s.now, s.disk)
 	for _, cmd := range s.locks.Finished {
 		a := cmd.(*Await)
 		result += fmt.Sprintf("; %s %s", a.Request.Holder, awaitResult(a))
@@ -114,7 +114,7 @@ func (s *lockScript) command(verb string, args []string) (string, error) {
 	case "tick":
 		return "", nil
 	case "disk":
-		s.locks.Write(s.disk)
+		s.locks.Write(s.now, s.disk)
 		return s.disk.String(), nil
 	case "acquire", "await", "cancel":
 		r, err := s.request(args)

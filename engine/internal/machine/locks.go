@@ -26,7 +26,7 @@ import (
 // Dead waiters. A waiter to whom nobody listens, because its Await has left
 // or never came, keeps its place for DeadWaiter since it was last heard of.
 // While it is the head of the line and the name is free, the others wait for
-// it; then it is passed over and forgotten.
+// it; then, at the end of the round, it is passed over and forgotten.
 //
 // After an open all tickets are out. A name that had a record is granted to
 // nobody new for DeadWaiter; the tickets that return meanwhile take their
@@ -37,6 +37,8 @@ type Locks struct {
 	// Finished has the Awaits that are decided; the shell takes them out.
 	Finished Finished
 
+	maxNames, maxWaiters int
+
 	tokens  *Tokens
 	tickets tickets
 	names   map[string]*lockName
@@ -44,6 +46,7 @@ type Locks struct {
 	timers  lockTimers
 	broken  brokenTokens
 
+	overdue   []*lockWaiter // whose time without a listener is over
 	dirty     []*lockName
 	unwritten int
 	scratch   record.Lock
@@ -52,6 +55,7 @@ type Locks struct {
 // NewLocks returns a Locks without any lock. incarnation keys the tickets.
 func NewLocks(tokens *Tokens, incarnation [16]byte) *Locks {
 	return &Locks{
+		maxNames: MaxLockNames, maxWaiters: MaxLockWaiters,
 		tokens:  tokens,
 		tickets: newTickets(incarnation),
 		names:   make(map[string]*lockName),
@@ -79,8 +83,8 @@ func (l *Locks) Restore(now Time, name string, r *record.Lock) {
 	l.setGate(n)
 }
 
-// Tick ends what is over: leases, places of dead waiters, lock-delays. It
-// comes before the commands of a round.
+// Tick ends what is over: leases and lock-delays. It comes before the commands
+// of a round.
 func (l *Locks) Tick(now Time, ch Changes) {
 	for t := l.timers.earliest(); t != nil && t.at <= now.Mono; t = l.timers.earliest() {
 		l.timers.stop(t)
@@ -90,7 +94,7 @@ func (l *Locks) Tick(now Time, ch Changes) {
 		case t.grant != nil:
 			l.expire(now, ch, t.name, t.grant)
 		case t.waiter != nil:
-			l.leaveLine(now, ch, t.name, t.waiter)
+			l.overdue = append(l.overdue, t.waiter)
 		default:
 			l.openGate(now, ch, t.name)
 		}
@@ -105,9 +109,18 @@ func (l *Locks) NextWake() (lease.Instant, bool) {
 	return 0, false
 }
 
-// Write puts what the round has changed into its batch. It must be called at
-// the end of every round.
-func (l *Locks) Write(ch Changes) {
+// Write ends a round: dead waiters lose their places, and what has changed is
+// put into the batch. A waiter is not dead before the commands of the round
+// have been passed: if the engine was held up, its Await may be among them.
+func (l *Locks) Write(now Time, ch Changes) {
+	for i, w := range l.overdue {
+		l.overdue[i] = nil
+		n := w.timer.name
+		if n.line.byHolder[w.holder] == w && w.await == nil && w.timer.place == 0 {
+			l.leaveLine(now, ch, n, w)
+		}
+	}
+	l.overdue = l.overdue[:0]
 	for i, n := range l.dirty {
 		n.dirty = false
 		l.dirty[i] = nil
