@@ -1,0 +1,105 @@
+package wire
+
+import (
+	"time"
+
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// Capabilities is an answer to GET /v1/capabilities.
+type Capabilities struct {
+	Service string     `json:"service" doc:"always lockkeeper"`
+	Version string     `json:"version"`
+	Time    time.Time  `json:"time" doc:"the server's clock"`
+	Locks   *LockCaps  `json:"locks,omitempty" doc:"missing: this daemon has no locks"`
+	Queues  *QueueCaps `json:"queues,omitempty" doc:"missing: this daemon has no queues"`
+}
+
+// LockCaps is what the locks' backend has and assumes.
+type LockCaps struct {
+	Backend            string `json:"backend"`
+	Fenced             bool   `json:"fenced"`
+	FIFO               bool   `json:"fifo"`
+	Shared             bool   `json:"shared"`
+	Permits            bool   `json:"permits"`
+	LockDelay          bool   `json:"lock_delay"`
+	Meta               bool   `json:"meta"`
+	Resume             bool   `json:"resume"`
+	Revoke             bool   `json:"revoke"`
+	Break              bool   `json:"break"`
+	Multi              bool   `json:"multi"`
+	Election           bool   `json:"election"`
+	Loss               string `json:"loss"`
+	Clock              string `json:"clock"`
+	DeadWaiter         Millis `json:"dead_waiter_ms"`
+	MinTTL             Millis `json:"min_ttl_ms"`
+	MaxTTL             Millis `json:"max_ttl_ms"`
+	TTLPerConn         bool   `json:"ttl_per_conn"`
+	FailoverLosesGrant bool   `json:"failover_loses_grant"`
+	Durable            bool   `json:"durable"`
+}
+
+// NewLockCaps is the wire form of c.
+func NewLockCaps(c lockdriver.Caps) *LockCaps {
+	return &LockCaps{
+		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
+		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
+		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable,
+	}
+}
+
+// Driver is the inverse of NewLockCaps.
+func (c *LockCaps) Driver() lockdriver.Caps {
+	return lockdriver.Caps{
+		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
+		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
+		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
+		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable,
+	}
+}
+
+// QueueCaps is what the queues' backend has and assumes.
+type QueueCaps struct {
+	Backend       string `json:"backend"`
+	Durability    string `json:"durability"`
+	DeliveryFence bool   `json:"delivery_fence"`
+	Dedup         bool   `json:"dedup"`
+	OrderKey      bool   `json:"order_key"`
+	Delay         bool   `json:"delay"`
+	DelayedNack   bool   `json:"delayed_nack"`
+	Extend        bool   `json:"extend"`
+	DeadLetter    bool   `json:"dead_letter"`
+	HeadersRoute  bool   `json:"headers_route"`
+	Peek          bool   `json:"peek"`
+	Redrive       bool   `json:"redrive"`
+	Mandatory     bool   `json:"mandatory"`
+	Purge         bool   `json:"purge"`
+	Stats         bool   `json:"stats"`
+	FIFO          bool   `json:"fifo"`
+	MinLease      Millis `json:"min_lease_ms"`
+	MaxLease      Millis `json:"max_lease_ms"`
+	MaxBody       int    `json:"max_body_bytes"`
+}
+
+// NewQueueCaps is the wire form of c.
+func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
+	return &QueueCaps{
+		Backend: c.Backend, Durability: string(c.Durability), DeliveryFence: c.DeliveryFence, Dedup: c.Dedup,
+		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
+		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
+		Stats: c.Stats, FIFO: c.FIFO, MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
+	}
+}
+
+// Driver is the inverse of NewQueueCaps.
+func (c *QueueCaps) Driver() queuedriver.Caps {
+	return queuedriver.Caps{
+		Backend: c.Backend, Durability: queuedriver.Durability(c.Durability), DeliveryFence: c.DeliveryFence, Dedup: c.Dedup,
+		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
+		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
+		Stats: c.Stats, FIFO: c.FIFO, MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
+	}
+}

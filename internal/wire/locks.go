@@ -1,0 +1,211 @@
+package wire
+
+import (
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// AcquireRequest asks for a lock: POST /v1/locks/acquire.
+type AcquireRequest struct {
+	Name      string            `json:"name" doc:"1 to 512 bytes; slashes and spaces are fine"`
+	Holder    string            `json:"holder" doc:"who asks, chosen by the client: 1 to 128 bytes"`
+	RequestID string            `json:"request_id,omitempty" doc:"tells a repeat of this request from a second one by the same holder"`
+	TTL       Millis            `json:"ttl_ms" doc:"the lease ends so long after the grant unless it is renewed"`
+	Wait      Millis            `json:"wait_ms,omitempty" doc:"how long to wait in the line, at most 300000; 0 is a try"`
+	Queue     bool              `json:"queue,omitempty" doc:"take a place in the line though wait_ms is 0"`
+	Mode      string            `json:"mode,omitempty" enum:"exclusive,shared"`
+	Permits   int               `json:"permits,omitempty" doc:"how many may hold the name at once: 2 to 1024 make a semaphore"`
+	LockDelay Millis            `json:"lock_delay_ms,omitempty" doc:"how long the name stays closed after the holder was lost"`
+	Ticket    string            `json:"ticket,omitempty" doc:"of the place in the line that an earlier answer gave"`
+	Resume    bool              `json:"resume,omitempty" doc:"take up the grant that this holder has already"`
+	Meta      map[string]string `json:"meta,omitempty" doc:"shown to whoever lists locks"`
+}
+
+// NewAcquireRequest is the wire form of r, without a wait.
+func NewAcquireRequest(r *lockdriver.Request) *AcquireRequest {
+	a := &AcquireRequest{
+		Name: r.Name, Holder: r.Holder, RequestID: r.ID, TTL: LeaseMillis(r.TTL), Queue: r.Queue,
+		Permits: r.Permits, LockDelay: Ceil(r.LockDelay), Resume: r.Resume, Meta: r.Meta,
+	}
+	if r.Mode != lockdriver.Exclusive {
+		a.Mode = r.Mode.String()
+	}
+	if r.Ticket != nil {
+		a.Ticket = r.Ticket.Opaque
+	}
+	return a
+}
+
+// Driver returns what a driver is asked.
+func (a *AcquireRequest) Driver() (*lockdriver.Request, error) {
+	mode, err := parseMode(a.Mode)
+	if err != nil {
+		return nil, err
+	}
+	if a.Wait < 0 || a.Wait.Duration() > MaxWait {
+		return nil, lease.Invalidf("wait", "must be 0 to %v, is %v", MaxWait, a.Wait.Duration())
+	}
+	r := &lockdriver.Request{
+		Name: a.Name, Holder: a.Holder, ID: a.RequestID, Mode: mode, Permits: a.Permits,
+		TTL: a.TTL.Duration(), LockDelay: a.LockDelay.Duration(), Meta: a.Meta,
+		Queue: a.Queue || a.Wait > 0, Resume: a.Resume,
+	}
+	if a.Ticket != "" {
+		r.Ticket = &lockdriver.Ticket{Opaque: a.Ticket}
+	}
+	return r, nil
+}
+
+func parseMode(s string) (lockdriver.Mode, error) {
+	switch s {
+	case "", "exclusive":
+		return lockdriver.Exclusive, nil
+	case "shared":
+		return lockdriver.Shared, nil
+	}
+	return 0, lease.Invalidf("mode", "must be exclusive or shared, is %q", s)
+}
+
+// AcquireReply is a grant.
+type AcquireReply struct {
+	Name    string      `json:"name"`
+	Holder  string      `json:"holder"`
+	Token   lease.Token `json:"token" doc:"fencing token: only ever grows for this name"`
+	TTL     Millis      `json:"ttl_ms" doc:"what was given, at most what was asked"`
+	Waited  Millis      `json:"waited_ms" doc:"from the receipt of this request to the moment from which ttl_ms counts"`
+	Resumed bool        `json:"resumed,omitempty"`
+}
+
+// CancelRequest undoes an acquire: POST /v1/locks/cancel.
+type CancelRequest struct {
+	Name      string `json:"name"`
+	Holder    string `json:"holder"`
+	RequestID string `json:"request_id,omitempty"`
+	Ticket    string `json:"ticket,omitempty"`
+}
+
+// LeaseRef names one grant.
+type LeaseRef struct {
+	Name   string      `json:"name,omitempty"`
+	Holder string      `json:"holder,omitempty"`
+	Token  lease.Token `json:"token,omitempty"`
+}
+
+// ReleaseRequest gives leases back: POST /v1/locks/release. It has either one
+// lease, or a list.
+type ReleaseRequest struct {
+	LeaseRef
+	Leases []LeaseRef `json:"leases,omitempty" doc:"1 to 1000, instead of name, holder and token"`
+}
+
+// RenewRef names a lease and its new TTL.
+type RenewRef struct {
+	LeaseRef
+	TTL Millis `json:"ttl_ms,omitempty"`
+}
+
+// RenewRequest gives leases their TTL anew: POST /v1/locks/renew. It has
+// either one lease, or a list.
+type RenewRequest struct {
+	RenewRef
+	Leases []RenewRef `json:"leases,omitempty" doc:"1 to 1000, instead of name, holder, token and ttl_ms"`
+}
+
+// LeaseOutcome is what became of one lease.
+type LeaseOutcome struct {
+	TTL   Millis   `json:"ttl_ms,omitempty" doc:"after a renewal"`
+	Error *Problem `json:"error,omitempty"`
+}
+
+// LeasesReply has an outcome for each lease of the request, in its order. For
+// a request with one lease and no list, a failure is a problem instead.
+type LeasesReply struct {
+	Outcomes []LeaseOutcome `json:"outcomes"`
+}
+
+// RevokeRequest is an operator's act: POST /v1/locks/revoke.
+type RevokeRequest struct {
+	Name  string      `json:"name"`
+	Token lease.Token `json:"token,omitempty" doc:"of the grant; all grants of the name without it"`
+	Break bool        `json:"break,omitempty" doc:"give the name away at once: holders can overlap, only the token protects"`
+}
+
+// LocksReply is an answer to GET /v1/locks.
+type LocksReply struct {
+	Locks []LockInfo `json:"locks"`
+	Next  string     `json:"next,omitempty" doc:"pass it as after to continue"`
+}
+
+// LockInfo is the state of one name.
+type LockInfo struct {
+	Name      string       `json:"name"`
+	Mode      string       `json:"mode" enum:"exclusive,shared"`
+	Permits   int          `json:"permits" doc:"1 for a plain lock"`
+	Grants    []GrantInfo  `json:"grants"`
+	Waiters   []WaiterInfo `json:"waiters" doc:"the first of the line"`
+	Waiting   int          `json:"waiting" doc:"how long the line is"`
+	ClosedFor Millis       `json:"closed_for_ms,omitempty" doc:"what is left of a lock-delay"`
+}
+
+// GrantInfo describes a holder.
+type GrantInfo struct {
+	Holder    string            `json:"holder"`
+	Token     lease.Token       `json:"token"`
+	Mode      string            `json:"mode" enum:"exclusive,shared"`
+	Held      Millis            `json:"held_ms"`
+	Remaining Millis            `json:"remaining_ms"`
+	TTL       Millis            `json:"ttl_ms"`
+	Revoked   bool              `json:"revoked,omitempty"`
+	Meta      map[string]string `json:"meta,omitempty"`
+}
+
+// WaiterInfo describes a place in the line.
+type WaiterInfo struct {
+	Holder   string `json:"holder"`
+	Mode     string `json:"mode" enum:"exclusive,shared"`
+	Position int    `json:"position"`
+	Waiting  Millis `json:"waiting_ms"`
+}
+
+// NewLockInfo is the wire form of i.
+func NewLockInfo(i *lockdriver.Info) LockInfo {
+	out := LockInfo{
+		Name: i.Name, Mode: i.Mode.String(), Permits: i.Permits, Waiting: i.Waiting, ClosedFor: Ceil(i.ClosedFor),
+		Grants: make([]GrantInfo, len(i.Grants)), Waiters: make([]WaiterInfo, len(i.Waiters)),
+	}
+	for j, g := range i.Grants {
+		out.Grants[j] = GrantInfo{
+			Holder: g.Holder, Token: g.Token, Mode: g.Mode.String(), Held: Floor(g.Held),
+			Remaining: Ceil(g.Remaining), TTL: LeaseMillis(g.TTL), Revoked: g.Revoked, Meta: g.Meta,
+		}
+	}
+	for j, w := range i.Waiters {
+		out.Waiters[j] = WaiterInfo{Holder: w.Holder, Mode: w.Mode.String(), Position: w.Position, Waiting: Floor(w.Waiting)}
+	}
+	return out
+}
+
+// Driver is the inverse of NewLockInfo.
+func (i *LockInfo) Driver() (lockdriver.Info, error) {
+	mode, err := parseMode(i.Mode)
+	if err != nil {
+		return lockdriver.Info{}, err
+	}
+	out := lockdriver.Info{Name: i.Name, Mode: mode, Permits: i.Permits, Waiting: i.Waiting, ClosedFor: i.ClosedFor.Duration()}
+	for _, g := range i.Grants {
+		if mode, err = parseMode(g.Mode); err != nil {
+			return out, err
+		}
+		out.Grants = append(out.Grants, lockdriver.GrantInfo{
+			Holder: g.Holder, Token: g.Token, Mode: mode, Held: g.Held.Duration(),
+			Remaining: g.Remaining.Duration(), TTL: g.TTL.Duration(), Revoked: g.Revoked, Meta: g.Meta,
+		})
+	}
+	for _, w := range i.Waiters {
+		if mode, err = parseMode(w.Mode); err != nil {
+			return out, err
+		}
+		out.Waiters = append(out.Waiters, lockdriver.WaiterInfo{Holder: w.Holder, Mode: mode, Position: w.Position, Waiting: w.Waiting.Duration()})
+	}
+	return out, nil
+}

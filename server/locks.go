@@ -1,0 +1,307 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+func acquireKey(name, holder, id string) string { return name + "\x00" + holder + "\x00" + id }
+
+// serveAcquire decides one acquire, waiting in the line if it asks for that.
+func serveAcquire(c *call) error {
+	var in wire.AcquireRequest
+	if err := c.decode(&in); err != nil {
+		return err
+	}
+	req, err := in.Driver()
+	if err != nil {
+		return err
+	}
+	caps := c.s.cfg.Locks.Caps()
+	if err := req.Validate(&caps); err != nil {
+		return err
+	}
+	// Entered after validation: names without NUL make the key unambiguous.
+	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req.Name, req.Holder, req.ID))
+	grant, ticket, err := c.acquire(ctx, req, in.Wait.Duration())
+	leave()
+	if err != nil {
+		return err
+	}
+	if grant == nil {
+		p := wire.NewProblem(wire.CodeHeld, "", "the lock is held; this request is in the line: come back with the ticket within a second to keep the place")
+		p.Ticket, p.Position = ticket.Opaque, ticket.Position
+		return p
+	}
+	c.s.metrics.granted(req.Mode, grant.Waited)
+	return c.reply(&wire.AcquireReply{
+		Name: req.Name, Holder: req.Holder, Token: grant.Token,
+		TTL: wire.LeaseMillis(grant.TTL), Waited: wire.Floor(grant.Waited), Resumed: grant.Resumed,
+	})
+}
+
+// acquire attempts and waits in turns until there is a grant, an error, or
+// the wait is over. Grant.Waited then counts from the receipt of the request.
+func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	conn := c.s.cfg.Locks
+	until := c.received.Add(wait)
+	for {
+		// A cancelled request must not get into the line again.
+		if err := ctx.Err(); err != nil {
+			return nil, nil, errCancelled(c)
+		}
+		began := time.Now()
+		grant, ticket, err := conn.Acquire(ctx, req)
+		if err != nil || grant != nil {
+			return c.since(grant, began), nil, err
+		}
+		req.Ticket = ticket
+		left := time.Until(until)
+		if left <= 0 || c.s.drain.Err() != nil {
+			return nil, ticket, nil
+		}
+		waiting, done, err := c.wait(left)
+		if err != nil {
+			return nil, nil, c.withTicket(err, ticket)
+		}
+		// wait's context comes from the client's connection; a cancel by
+		// another request has to end it too.
+		waiting, cancel := context.WithCancel(waiting)
+		stop := context.AfterFunc(ctx, cancel)
+		began = time.Now()
+		c.s.metrics.lockWaiters.Inc()
+		grant, err = conn.Wait(waiting, req, ticket)
+		c.s.metrics.lockWaiters.Dec()
+		over := waiting.Err() != nil
+		stop()
+		cancel()
+		done()
+		switch {
+		case grant != nil:
+			return c.since(grant, began), nil, nil
+		case err != nil && !over:
+			return nil, nil, err
+		}
+	}
+}
+
+// since lets a grant's Waited count from the receipt of the request instead
+// of from the driver's call.
+func (c *call) since(g *lockdriver.Grant, began time.Time) *lockdriver.Grant {
+	if g == nil {
+		return nil
+	}
+	out := *g
+	out.Waited = max(0, g.Waited) + began.Sub(c.received)
+	return &out
+}
+
+func (c *call) withTicket(err error, t *lockdriver.Ticket) error {
+	p := *wire.ProblemOf(err)
+	p.Ticket, p.Position = t.Opaque, t.Position
+	return &p
+}
+
+func errCancelled(c *call) error {
+	if c.gone() {
+		return errGone{c.r.Context().Err()}
+	}
+	return wire.NewProblem(wire.CodeClosed, "", "the request was cancelled by /v1/locks/cancel")
+}
+
+func serveCancel(c *call) error {
+	var in wire.CancelRequest
+	if err := c.decode(&in); err != nil {
+		return err
+	}
+	if err := lockdriver.ValidateName("name", in.Name); err != nil {
+		return err
+	}
+	if err := lockdriver.ValidateHolder("holder", in.Holder); err != nil {
+		return err
+	}
+	if in.RequestID != "" {
+		if err := lockdriver.ValidateHolder("request_id", in.RequestID); err != nil {
+			return err
+		}
+	}
+	if len(in.Ticket) > lockdriver.MaxTicket {
+		return lease.Invalidf("ticket", "must be at most %d bytes, has %d", lockdriver.MaxTicket, len(in.Ticket))
+	}
+	if err := c.s.acquires.cancel(c.r.Context(), acquireKey(in.Name, in.Holder, in.RequestID)); err != nil {
+		return err
+	}
+	req := &lockdriver.Request{Name: in.Name, Holder: in.Holder, ID: in.RequestID}
+	if in.Ticket != "" {
+		req.Ticket = &lockdriver.Ticket{Opaque: in.Ticket}
+	}
+	if err := c.s.cfg.Locks.Cancel(c.r.Context(), req); err != nil {
+		return err
+	}
+	return c.reply(nil)
+}
+
+func serveRelease(c *call) error {
+	var in wire.ReleaseRequest
+	if err := c.decode(&in); err != nil {
+		return err
+	}
+	single := in.Leases == nil
+	if single {
+		in.Leases = []wire.LeaseRef{in.LeaseRef}
+	} else if in.LeaseRef != (wire.LeaseRef{}) {
+		return lease.Invalidf("leases", "excludes name, holder and token: give one lease or a list")
+	}
+	refs := make([]lockdriver.Ref, len(in.Leases))
+	for i, l := range in.Leases {
+		refs[i] = lockdriver.Ref{Name: l.Name, Holder: l.Holder, Token: l.Token}
+	}
+	if err := validRefs(refs, single, nil); err != nil {
+		return err
+	}
+	outcomes, err := c.s.cfg.Locks.Release(c.r.Context(), refs)
+	if err != nil {
+		return err
+	}
+	c.s.metrics.ended("release", outcomes)
+	return c.replyOutcomes(single, refs, outcomes)
+}
+
+func serveRenew(c *call) error {
+	var in wire.RenewRequest
+	if err := c.decode(&in); err != nil {
+		return err
+	}
+	single := in.Leases == nil
+	if single {
+		in.Leases = []wire.RenewRef{in.RenewRef}
+	} else if in.RenewRef != (wire.RenewRef{}) {
+		return lease.Invalidf("leases", "excludes name, holder, token and ttl_ms: give one lease or a list")
+	}
+	refs := make([]lockdriver.Ref, len(in.Leases))
+	for i, l := range in.Leases {
+		refs[i] = lockdriver.Ref{Name: l.Name, Holder: l.Holder, Token: l.Token, TTL: l.TTL.Duration()}
+	}
+	caps := c.s.cfg.Locks.Caps()
+	if err := validRefs(refs, single, &caps); err != nil {
+		return err
+	}
+	outcomes, err := c.s.cfg.Locks.Renew(c.r.Context(), refs)
+	if err != nil {
+		return err
+	}
+	c.s.metrics.ended("renew", outcomes)
+	return c.replyOutcomes(single, refs, outcomes)
+}
+
+// validRefs checks all refs, and their TTLs if caps are given.
+func validRefs(refs []lockdriver.Ref, single bool, caps *lockdriver.Caps) error {
+	if len(refs) == 0 || len(refs) > lockdriver.MaxBatch {
+		return lease.Invalidf("leases", "must be 1 to %d, are %d", lockdriver.MaxBatch, len(refs))
+	}
+	for i, r := range refs {
+		at := wire.Indexed("leases", i) + "."
+		if single {
+			at = ""
+		}
+		if err := lockdriver.ValidateName(at+"name", r.Name); err != nil {
+			return err
+		}
+		if err := lockdriver.ValidateHolder(at+"holder", r.Holder); err != nil {
+			return err
+		}
+		if r.Token == 0 {
+			return lease.Invalidf(at+"token", "is missing: give the one of the grant, as a string")
+		}
+		if caps == nil {
+			continue
+		}
+		if err := lockdriver.ValidateTTL(at+"ttl", r.TTL, caps); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *call) replyOutcomes(single bool, refs []lockdriver.Ref, outcomes []lockdriver.Outcome) error {
+	if len(outcomes) != len(refs) {
+		return fmt.Errorf("the driver returned %d outcomes for %d leases: %w", len(outcomes), len(refs), lease.ErrUnknown)
+	}
+	if single && outcomes[0].Err != nil {
+		return outcomes[0].Err
+	}
+	out := wire.LeasesReply{Outcomes: make([]wire.LeaseOutcome, len(outcomes))}
+	for i, o := range outcomes {
+		out.Outcomes[i] = wire.LeaseOutcome{TTL: wire.LeaseMillis(o.TTL), Error: wire.OutcomeOf(o.Err)}
+	}
+	return c.reply(&out)
+}
+
+func serveRevoke(c *call) error {
+	var in wire.RevokeRequest
+	if err := c.decode(&in); err != nil {
+		return err
+	}
+	if err := lockdriver.ValidateName("name", in.Name); err != nil {
+		return err
+	}
+	if err := c.s.cfg.Locks.Revoke(c.r.Context(), &lockdriver.RevokeRequest{Name: in.Name, Token: in.Token, Break: in.Break}); err != nil {
+		return err
+	}
+	return c.reply(nil)
+}
+
+func serveLocks(c *call) error {
+	v := values{Values: c.query}
+	req := &lockdriver.ListRequest{Prefix: v.Get("prefix"), Name: v.Get("name"), After: v.Get("after"), Max: v.int("limit", lockdriver.MaxList)}
+	if v.err != nil {
+		return v.err
+	}
+	if err := validList(req.Name, req.Prefix, req.After, lockdriver.ValidateName); err != nil {
+		return err
+	}
+	infos, err := c.s.cfg.Locks.List(c.r.Context(), req)
+	if err != nil {
+		if errors.Is(err, lease.ErrNotFound) && req.Name != "" {
+			return c.reply(&wire.LocksReply{Locks: []wire.LockInfo{}})
+		}
+		return err
+	}
+	out := wire.LocksReply{Locks: make([]wire.LockInfo, len(infos))}
+	for i := range infos {
+		out.Locks[i] = wire.NewLockInfo(&infos[i])
+	}
+	if n := len(infos); n > 0 && req.Name == "" && n >= orDefault(req.Max, lockdriver.DefaultList) {
+		out.Next = infos[n-1].Name
+	}
+	return c.reply(&out)
+}
+
+// validList checks the parameters that say which part of a list is wanted.
+func validList(name, prefix, after string, valid func(field, s string) error) error {
+	if name != "" && (prefix != "" || after != "") {
+		return lease.Invalidf("name", "excludes prefix and after: give one of them")
+	}
+	for field, s := range map[string]string{"name": name, "prefix": prefix, "after": after} {
+		if s == "" {
+			continue
+		}
+		if err := valid(field, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func orDefault(n, d int) int {
+	if n == 0 {
+		return d
+	}
+	return n
+}

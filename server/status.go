@@ -1,0 +1,66 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/prometheus/common/expfmt"
+)
+
+// readyTimeout bounds the look at the backends by /readyz.
+const readyTimeout = 2 * time.Second
+
+func serveCapabilities(c *call) error {
+	out := wire.Capabilities{Service: wire.Service, Version: c.s.cfg.Version, Time: time.Now().UTC()}
+	if c.s.cfg.Locks != nil {
+		out.Locks = wire.NewLockCaps(c.s.cfg.Locks.Caps())
+	}
+	if c.s.cfg.Queues != nil {
+		out.Queues = wire.NewQueueCaps(c.s.cfg.Queues.Caps())
+	}
+	return c.reply(&out)
+}
+
+// serveHealth says that the process answers, and nothing else: a restart
+// would not heal a backend that is away.
+func serveHealth(c *call) error { return c.plain("ok\n") }
+
+// serveReady says whether requests would be served now.
+func serveReady(c *call) error {
+	ctx, cancel := context.WithTimeout(c.r.Context(), readyTimeout)
+	defer cancel()
+	if err := c.s.ready(ctx); err != nil {
+		return wire.NewProblem(wire.CodeUnavailable, "", "not ready: "+err.Error())
+	}
+	return c.plain("ready\n")
+}
+
+func (c *call) plain(s string) error {
+	c.code = "ok"
+	return c.write(http.StatusOK, "text/plain; charset=utf-8", []byte(s))
+}
+
+func serveOpenAPI(c *call) error {
+	c.code = "ok"
+	return c.write(http.StatusOK, "application/json", c.s.openapi)
+}
+
+func serveMetrics(c *call) error {
+	families, err := c.s.metrics.registry.Gather()
+	if err != nil {
+		return err
+	}
+	format := expfmt.NewFormat(expfmt.TypeTextPlain)
+	var b bytes.Buffer
+	enc := expfmt.NewEncoder(&b, format)
+	for _, f := range families {
+		if err := enc.Encode(f); err != nil {
+			return err
+		}
+	}
+	c.code = "ok"
+	return c.write(http.StatusOK, string(format), b.Bytes())
+}
