@@ -208,6 +208,30 @@ func TestCancelledAcquire(t *testing.T) {
 	}
 }
 
+// TestExpiryWakes has nobody but the engine's own timer end a lease.
+func TestExpiryWakes(t *testing.T) {
+	c := open(t, "mem://?min_ttl=50ms", nil).Locks()
+	start := time.Now()
+	r := request("n", "h")
+	r.TTL = 50 * time.Millisecond
+	if _, _, err := c.Acquire(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	r = request("n", "next")
+	r.Queue = true
+	_, ticket, err := c.Acquire(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := c.Wait(t.Context(), r, ticket)
+	if err != nil || g == nil {
+		t.Fatalf("wait: %v, %v", g, err)
+	}
+	if took := time.Since(start); took < 50*time.Millisecond {
+		t.Errorf("granted after %v, while the lease of 50ms was live", took)
+	}
+}
+
 func TestHandoff(t *testing.T) {
 	c := open(t, "file://"+t.TempDir(), nil).Locks()
 	g := acquire(t, c, "n", "first")
