@@ -1,0 +1,181 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock"
+)
+
+func (a *app) locksCommand() *cobra.Command {
+	var watch watching
+	cmd := &cobra.Command{
+		Use:     "locks [PREFIX]",
+		GroupID: groupLocks,
+		Short:   "Show who holds which lock, and who waits",
+		Example: `  lockkeeper locks                  # all that are held, awaited or closed
+  lockkeeper locks stock/           # names that begin with stock/
+  lockkeeper locks --watch
+  lockkeeper locks --json | jq -r 'select(.waiting > 10) | .name'`,
+		Args:              arguments(0, 1),
+		ValidArgsFunction: a.completeLock,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			prefix := ""
+			if len(args) == 1 {
+				prefix = args[0]
+			}
+			return a.showLocks(cmd.Context(), prefix, &watch)
+		},
+	}
+	watch.flags(cmd)
+	return cmd
+}
+
+func (a *app) showLocks(ctx context.Context, prefix string, watch *watching) (err error) {
+	ctx, stop := interruptible(ctx)
+	defer stop()
+	locks, err := a.openLocks(ctx)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, locks.Close)
+	return a.show(ctx, watch, func(ctx context.Context) (string, error) {
+		var infos []*lock.Info
+		for info, err := range locks.List(ctx, prefix) {
+			if err != nil {
+				return "", err
+			}
+			infos = append(infos, info)
+		}
+		if a.json {
+			return locksJSON(infos)
+		}
+		return locksTable(infos), nil
+	})
+}
+
+func locksTable(infos []*lock.Info) string {
+	if len(infos) == 0 {
+		return "no locks are held\n"
+	}
+	t := newTable("NAME", "MODE", "HOLDER", "TOKEN", "HELD", "ENDS IN", "WAITING", "META")
+	for _, info := range infos {
+		mode := info.Mode.String()
+		if info.Permits > 1 {
+			mode = strconv.Itoa(len(info.Grants)) + " of " + strconv.Itoa(info.Permits)
+		}
+		waiting := strconv.Itoa(info.Waiting)
+		if len(info.Grants) == 0 {
+			state := "(being granted)"
+			if info.ClosedFor > 0 {
+				state = "(closed after a loss)"
+			}
+			t.row(info.Name, mode, state, "", "", brief(info.ClosedFor), waiting, "")
+		}
+		for i, g := range info.Grants {
+			name := info.Name
+			if i > 0 {
+				name, mode, waiting = "", "", ""
+			}
+			ends := brief(g.Remaining)
+			if g.Revoked {
+				ends += " (revoked)"
+			}
+			t.row(name, mode, g.Holder, g.Token.String(), brief(g.Held), ends, waiting, metaText(g.Meta))
+		}
+	}
+	return t.String()
+}
+
+func metaText(meta map[string]string) string {
+	parts := make([]string, 0, len(meta))
+	for _, k := range slices.Sorted(maps.Keys(meta)) {
+		parts = append(parts, k+"="+meta[k])
+	}
+	return strings.Join(parts, " ")
+}
+
+// lockJSON is a line of `locks --json`.
+type lockJSON struct {
+	Name     string       `json:"name"`
+	Mode     string       `json:"mode"`
+	Permits  int          `json:"permits"`
+	Grants   []grantJSON  `json:"grants"`
+	Waiters  []waiterJSON `json:"waiters"`
+	Waiting  int          `json:"waiting"`
+	ClosedMS int64        `json:"closed_ms"`
+}
+
+type grantJSON struct {
+	Holder      string            `json:"holder"`
+	Token       lease.Token       `json:"token"`
+	Mode        string            `json:"mode"`
+	HeldMS      int64             `json:"held_ms"`
+	RemainingMS int64             `json:"remaining_ms"`
+	TTLMS       int64             `json:"ttl_ms"`
+	Revoked     bool              `json:"revoked"`
+	Meta        map[string]string `json:"meta"`
+}
+
+type waiterJSON struct {
+	Holder    string `json:"holder"`
+	Mode      string `json:"mode"`
+	Position  int    `json:"position"`
+	WaitingMS int64  `json:"waiting_ms"`
+}
+
+func locksJSON(infos []*lock.Info) (string, error) {
+	var out bytes.Buffer
+	enc := json.NewEncoder(&out)
+	enc.SetEscapeHTML(false)
+	for _, info := range infos {
+		line := lockJSON{
+			Name: info.Name, Mode: info.Mode.String(), Permits: info.Permits, Waiting: info.Waiting,
+			ClosedMS: info.ClosedFor.Milliseconds(), Grants: []grantJSON{}, Waiters: []waiterJSON{},
+		}
+		for _, g := range info.Grants {
+			line.Grants = append(line.Grants, grantJSON{
+				Holder: g.Holder, Token: g.Token, Mode: g.Mode.String(), HeldMS: g.Held.Milliseconds(),
+				RemainingMS: g.Remaining.Milliseconds(), TTLMS: g.TTL.Milliseconds(), Revoked: g.Revoked, Meta: g.Meta,
+			})
+		}
+		for _, w := range info.Waiters {
+			line.Waiters = append(line.Waiters, waiterJSON{w.Holder, w.Mode.String(), w.Position, w.Waiting.Milliseconds()})
+		}
+		if err := enc.Encode(line); err != nil {
+			return "", fmt.Errorf("lock %q: %w", info.Name, err)
+		}
+	}
+	return out.String(), nil
+}
+
+// completeLock offers the names of locks.
+func (a *app) completeLock(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), completionTimeout)
+	defer cancel()
+	locks, err := a.openLocks(ctx)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer locks.Close()
+	var names []string
+	for info, err := range locks.List(ctx, prefix) {
+		if err != nil {
+			break
+		}
+		names = append(names, info.Name)
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
