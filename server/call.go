@@ -222,12 +222,12 @@ type errGone struct{ error }
 // fail sends a problem.
 func (c *call) fail(err error) {
 	var gone errGone
-	if errors.As(err, &gone) || c.gone() {
+	p := *wire.ProblemOf(err)
+	p.Instance = c.id
+	if errors.As(err, &gone) || p.Code == wire.CodeUnknown && c.gone() {
 		c.code = "client_gone"
 		return
 	}
-	p := *wire.ProblemOf(err)
-	p.Instance = c.id
 	c.code = p.Code
 	if c.status != 0 {
 		return // the answer has begun
