@@ -56,7 +56,7 @@ func recovered(t *testing.T, d *storetest.Disk, states []state, least int) int {
 // compactions under way, and checks that all confirmed batches are there and
 // that nothing is half of a batch.
 func TestCrashAnywhere(t *testing.T) {
-	const rounds = 40
+	const rounds = 30
 	states := history(t, 1, rounds)
 	disk := storetest.NewDisk()
 	var mu sync.Mutex
@@ -102,8 +102,8 @@ func TestCrashAnywhere(t *testing.T) {
 // TestCrashPipelined crashes at random moments with batches applied and not
 // yet waited for, several times in a row on one store.
 func TestCrashPipelined(t *testing.T) {
-	const rounds = 60
-	for seed := range int64(6) {
+	const rounds = 30
+	for seed := range int64(3) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			states := history(t, seed, rounds)
 			rng := rand.New(rand.NewSource(seed))

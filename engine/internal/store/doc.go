@@ -73,7 +73,7 @@
 // # Memory
 //
 // For a directory at most three memtables of 32 MiB and a block cache of
-// 64 MiB, which is Go heap in a build without cgo: leave them out of GOMEMLIMIT
-// at your peril. In memory: two memtables of 8 MiB and a cache of 8 MiB besides
+// 64 MiB; in a build without cgo both are Go heap, which GOMEMLIMIT must allow
+// for. In memory: two memtables of 8 MiB and a cache of 8 MiB besides
 // the data itself. Opening replays at most the memtables' worth of log.
 package store

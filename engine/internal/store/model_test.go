@@ -120,7 +120,7 @@ func dumpQueue(s *Store, st state, q uint32) error {
 		}
 	}
 	for bucket := range int64(4) {
-		for id := range 40 {
+		for id := range 8 {
 			seen, e := s.Seen(q, bucket, bucket, fmt.Sprint("id", id))
 			if err = errors.Join(err, e); seen {
 				put(fmt.Sprint("seen ", bucket, " ", id), true)
@@ -201,7 +201,7 @@ func (g *scribbler) queue(b *Batch, q uint32) {
 	b.DeleteFetch(q, pick())
 	m := message(fmt.Sprint("later ", g.n))
 	b.PutDelayed(q, &record.Delayed{Due: int64(pick()), Seq: uint64(g.n), Message: m})
-	b.PutSeen(q, g.rng.Int63n(4), fmt.Sprint("id", g.rng.Intn(40)))
+	b.PutSeen(q, g.rng.Int63n(4), fmt.Sprint("id", g.rng.Intn(8)))
 	if g.n%50 == 0 {
 		b.DropSeen(q, 2)
 		b.DropDelayed(q)

@@ -16,7 +16,7 @@ const DefaultRoomEvery = 100 * time.Millisecond
 
 // Options say where a store is. Only Dir is needed, or Memory.
 type Options struct {
-	Dir string // made if it does not exist; its parent must
+	Dir string // made if it does not exist, with its parents
 
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
