@@ -108,7 +108,7 @@ func (b *Broker) Redrive(ctx context.Context, r *RedriveRequest) (int64, error) 
 		if err != nil {
 			return moved, wrap("redrive", r.Queue, overdue(ctx, err))
 		}
-		if n < int64(page.Max) {
+		if n == 0 {
 			return moved, nil
 		}
 	}

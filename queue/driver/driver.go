@@ -151,7 +151,7 @@ const (
 type Receipt struct {
 	Err        error
 	Durability Durability
-	Queues     int  // how many queues took it; 0 if it was unroutable and not mandatory
+	Queues     int  // that it matched: they took it, or had it already; 0: unroutable and not mandatory
 	Duplicate  bool // the ID was seen before by every queue it matched: nothing was stored
 }
 

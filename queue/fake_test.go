@@ -1,0 +1,181 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// fakeConn is a driver whose one queue is a slice. Its hooks, which may be
+// nil, stand before each call: an error is returned instead.
+type fakeConn struct {
+	driver.Conn // what no test calls
+
+	onPublish func(ctx context.Context, ps []driver.Publishing) error
+	onReceive func(ctx context.Context) error
+	onSettle  func(ctx context.Context, ss []driver.Settlement) error
+
+	mu        sync.Mutex
+	published []driver.Publishing
+	batches   []int // sizes of the publishes
+	ready     []driver.Delivery
+	flying    map[uint64]driver.Delivery
+	settled   []driver.Settlement // but for extensions
+	settles   int                 // calls, but for extensions
+	detached  int
+	token     lease.Token
+	changed   chan struct{}
+}
+
+func newFake() *fakeConn {
+	return &fakeConn{flying: map[uint64]driver.Delivery{}, changed: make(chan struct{})}
+}
+
+const fakeLease = 10 * time.Second
+
+// newBroker is closed at the end of the test.
+func newBroker(t *testing.T, c *fakeConn) *Broker {
+	b := New(c, &Config{Clock: lease.GoClock(), Logger: slog.New(slog.DiscardHandler), RetryFor: 30 * time.Second})
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func (c *fakeConn) Caps() driver.Caps {
+	return driver.Caps{Extend: true, DeliveryFence: true, MinLease: time.Second, MaxLease: time.Hour, MaxBody: driver.MaxBody}
+}
+
+func (c *fakeConn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
+	if c.onPublish != nil {
+		if err := c.onPublish(ctx, ps); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.batches = append(c.batches, len(ps))
+	rs := make([]driver.Receipt, len(ps))
+	for i, p := range ps {
+		rs[i] = driver.Receipt{Durability: driver.Memory, Queues: 1}
+		if p.Route.Key == "nowhere" && p.Mandatory {
+			rs[i] = driver.Receipt{Err: driver.ErrUnroutable}
+			continue
+		}
+		c.published = append(c.published, p)
+	}
+	return rs, nil
+}
+
+// put makes messages ready.
+func (c *fakeConn) put(ms ...*driver.Message) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, m := range ms {
+		c.token++
+		c.ready = append(c.ready, driver.Delivery{
+			Ref: driver.Ref{Queue: "q", Seq: uint64(c.token)}, Message: m, Attempt: 1, TTL: fakeLease,
+		})
+	}
+	close(c.changed)
+	c.changed = make(chan struct{})
+}
+
+func (c *fakeConn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
+	if c.onReceive != nil {
+		if err := c.onReceive(ctx); err != nil {
+			return nil, err
+		}
+	}
+	began := time.Now()
+	timer := time.NewTimer(r.Wait)
+	defer timer.Stop()
+	for {
+		c.mu.Lock()
+		n := min(len(c.ready), r.Max)
+		ds := append([]driver.Delivery(nil), c.ready[:n]...)
+		c.ready = c.ready[n:]
+		for i := range ds {
+			c.token++
+			ds[i].Token = c.token
+			ds[i].Waited = time.Since(began)
+			c.flying[ds[i].Seq] = ds[i]
+		}
+		changed := c.changed
+		c.mu.Unlock()
+		if n > 0 {
+			return ds, nil
+		}
+		select {
+		case <-changed:
+		case <-timer.C:
+			return nil, nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+func (c *fakeConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Outcome, error) {
+	if c.onSettle != nil {
+		if err := c.onSettle(ctx, ss); err != nil {
+			return nil, err
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := make([]driver.Outcome, len(ss))
+	for i, s := range ss {
+		d, ok := c.flying[s.Ref.Seq]
+		switch {
+		case !ok || d.Token != s.Ref.Token:
+			out[i].Err = lease.ErrNotHeld
+		case s.Verb == driver.Extend:
+			out[i].TTL = fakeLease
+			if s.TTL > 0 {
+				out[i].TTL = s.TTL
+			}
+			continue
+		default:
+			delete(c.flying, s.Ref.Seq)
+			c.settled = append(c.settled, s)
+		}
+		if i == 0 && s.Verb != driver.Extend {
+			c.settles++
+		}
+	}
+	return out, nil
+}
+
+func (c *fakeConn) Detach(context.Context, string, string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.detached++
+	return nil
+}
+
+func (c *fakeConn) Close() error { return nil }
+
+// verbs returns how what was settled was settled, in order.
+func (c *fakeConn) verbs() []driver.Verb {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var vs []driver.Verb
+	for _, s := range c.settled {
+		vs = append(vs, s.Verb)
+	}
+	return vs
+}
+
+func wantIs(t *testing.T, err, target error) {
+	t.Helper()
+	if !errors.Is(err, target) {
+		t.Fatalf("got error %v, want %v", err, target)
+	}
+}
+
+func msg(b string) *Message { return &Message{Body: []byte(b)} }

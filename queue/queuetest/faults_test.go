@@ -1,0 +1,213 @@
+package queuetest_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// fault is one way in which a driver breaks its promises. Only what is set is
+// wrong.
+type fault struct {
+	check   string // that must find it: a pattern for -run
+	publish func(ps []driver.Publishing) []driver.Publishing
+	receive func(r *driver.ReceiveRequest)
+	deliver func(ds []driver.Delivery) []driver.Delivery
+	settle  func(s *driver.Settlement)
+	outcome func(o *driver.Outcome)
+	declare func(t *driver.Topology)
+	context func(context.Context) context.Context // of Receive
+}
+
+// messages changes copies of the messages of a batch.
+func messages(change func(*driver.Publishing, *driver.Message)) func([]driver.Publishing) []driver.Publishing {
+	return func(ps []driver.Publishing) []driver.Publishing {
+		ps = slices.Clone(ps)
+		for i := range ps {
+			if ps[i].Message != nil {
+				m := *ps[i].Message
+				ps[i].Message = &m
+				change(&ps[i], &m)
+			}
+		}
+		return ps
+	}
+}
+
+func deliveries(change func(*driver.Delivery)) func([]driver.Delivery) []driver.Delivery {
+	return func(ds []driver.Delivery) []driver.Delivery {
+		for i := range ds {
+			m := *ds[i].Message
+			ds[i].Message = &m
+			change(&ds[i])
+		}
+		return ds
+	}
+}
+
+var faults = map[string]fault{
+	"last in, first out": {check: "Receive/first", deliver: func(ds []driver.Delivery) []driver.Delivery {
+		slices.Reverse(ds)
+		return ds
+	}},
+	"acks are forgotten": {check: "Settle/ack", settle: func(s *driver.Settlement) {
+		if s.Verb == driver.Ack {
+			s.Verb = driver.Release
+		}
+	}},
+	"late acks are believed": {check: "Lease/an_overtaken", outcome: func(o *driver.Outcome) {
+		if errors.Is(o.Err, lease.ErrNotHeld) {
+			o.Err = nil
+		}
+	}},
+	"release counts": {check: "Settle/release", settle: func(s *driver.Settlement) {
+		if s.Verb == driver.Release {
+			s.Verb = driver.Nack
+		}
+	}},
+	"nack does not count": {check: "Settle/nack_delivers", settle: func(s *driver.Settlement) {
+		if s.Verb == driver.Nack {
+			s.Verb = driver.Release
+		}
+	}},
+	"nack does not wait": {check: "Settle/nack_with_a", settle: func(s *driver.Settlement) { s.Delay = 0 }},
+	"extend does nothing": {check: "Lease/extend_keeps", settle: func(s *driver.Settlement) {
+		if s.Verb == driver.Extend && s.TTL == 0 {
+			s.TTL = 10 * time.Millisecond
+		}
+	}},
+	"leases never end": {check: "Lease/an_expired", receive: func(r *driver.ReceiveRequest) {
+		if r.Lease > 0 {
+			r.Lease = time.Hour
+		}
+	}},
+	"dedup forgets": {check: "Dedup/an_ID", publish: messages(func(_ *driver.Publishing, m *driver.Message) { m.ID = "" })},
+	"delays are ignored": {check: "Delay/delayed", publish: messages(func(_ *driver.Publishing, m *driver.Message) {
+		m.Delay = min(m.Delay, 0)
+	})},
+	"keys are ignored":     {check: "Order/one_key", publish: messages(func(_ *driver.Publishing, m *driver.Message) { m.OrderKey = "" })},
+	"mandatory is ignored": {check: "Routing/unroutable", publish: messages(func(p *driver.Publishing, _ *driver.Message) { p.Mandatory = false })},
+	"MaxBytes is ignored":  {check: "Receive/MaxBytes", receive: func(r *driver.ReceiveRequest) { r.MaxBytes = max(r.MaxBytes, 0) &^ 0xff }},
+	"tokens stand still":   {check: "Settle/nack_delivers", deliver: deliveries(func(d *driver.Delivery) { d.Token = 1 })},
+	"reasons are lost":     {check: "DeadLetter/reject", settle: func(s *driver.Settlement) { s.Reason = s.Reason[:0] }},
+	"a header is lost": {check: "Publish/every_header", deliver: deliveries(func(d *driver.Delivery) {
+		h := driver.Headers{}
+		for k, v := range d.Message.Headers {
+			if _, is := v.(time.Time); !is {
+				h[k] = v
+			}
+		}
+		d.Message.Headers = h
+	})},
+	"an ended Receive leaks": {check: "Receive/an_ended", context: context.WithoutCancel},
+	"the delivery limit is one too high": {check: "DeadLetter/the_delivery", declare: func(t *driver.Topology) {
+		for i := range t.Queues {
+			if t.Queues[i].DeliveryLimit > 0 {
+				t.Queues[i].DeliveryLimit++
+			}
+		}
+	}},
+	"a second binding is lost": {check: "Routing/topic", declare: func(t *driver.Topology) {
+		if len(t.Bindings) > 1 {
+			t.Bindings = t.Bindings[:len(t.Bindings)-1]
+		}
+	}},
+}
+
+// faulty passes everything on, with one fault.
+type faulty struct {
+	driver.Conn
+	fault fault
+}
+
+// broken returns c itself if there is no fault of that name.
+func broken(c driver.Conn, name string) driver.Conn {
+	if f, ok := faults[name]; ok {
+		return &faulty{c, f}
+	}
+	return c
+}
+
+func (f *faulty) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]driver.Change, error) {
+	if f.fault.declare != nil {
+		own := driver.Topology{Exchanges: t.Exchanges, Queues: slices.Clone(t.Queues), Bindings: t.Bindings}
+		f.fault.declare(&own)
+		t = &own
+	}
+	return f.Conn.Declare(ctx, t, dryRun)
+}
+
+func (f *faulty) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
+	if f.fault.publish != nil {
+		ps = f.fault.publish(ps)
+	}
+	return f.Conn.Publish(ctx, ps)
+}
+
+func (f *faulty) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
+	own := *r
+	if f.fault.receive != nil {
+		f.fault.receive(&own)
+	}
+	if f.fault.context != nil {
+		early := ctx.Err()
+		ctx = f.fault.context(ctx)
+		if own.Wait > time.Second {
+			own.Wait = time.Second
+		}
+		ds, err := f.Conn.Receive(ctx, &own)
+		if early != nil {
+			return nil, early
+		}
+		return ds, err
+	}
+	ds, err := f.Conn.Receive(ctx, &own)
+	if f.fault.deliver != nil {
+		ds = f.fault.deliver(ds)
+	}
+	return ds, err
+}
+
+func (f *faulty) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Outcome, error) {
+	ss = slices.Clone(ss)
+	for i := range ss {
+		if f.fault.settle != nil {
+			f.fault.settle(&ss[i])
+		}
+	}
+	out, err := f.Conn.Settle(ctx, ss)
+	for i := range out {
+		if f.fault.outcome != nil {
+			f.fault.outcome(&out[i])
+		}
+	}
+	return out, err
+}
+
+// TestFaults runs the suite, in processes of their own, against drivers that
+// break a promise, and expects the check of that promise to fail.
+func TestFaults(t *testing.T) {
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			var pattern []string
+			for _, part := range strings.Split("TestSuite/"+f.check, "/") {
+				pattern = append(pattern, "^"+part)
+			}
+			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.v")
+			cmd.Env = append(os.Environ(), faultVariable+"="+name)
+			out, err := cmd.CombinedOutput()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || !strings.Contains(string(out), "--- FAIL: TestSuite/") {
+				t.Errorf("the suite does not find the fault (%v):\n%s", err, out)
+			}
+		})
+	}
+}

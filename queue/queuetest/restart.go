@@ -1,0 +1,201 @@
+package queuetest
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+var restartChecks = []check{
+	{"topology and confirmed messages survive", restartMessages},
+	{"acks survive", restartAcks},
+	{"a delivery in flight stays its holder's", restartInFlight},
+	{"a delivery in flight ends with its lease", restartExpires},
+	{"a late ack from before is refused after redelivery", restartLate},
+	{"attempts and their delays survive", restartAttempts},
+	{"tokens go on growing", restartTokens},
+	{"schedules survive", restartDelay},
+	{"dedup survives", restartDedup},
+	{"dead letters survive", restartDeadLetter},
+	{"a key is not run twice at once", restartKey},
+}
+
+func restartMessages(s *suite) {
+	s.declare(s.small())
+	before := s.own()
+	q := s.queue("kept")
+	var all []string
+	for i := range 100 {
+		all = append(all, fmt.Sprint(i))
+	}
+	s.bodies(to(q), all...)
+	s.restart()
+	s.want(q, all...)
+	for _, want := range before.Queues {
+		found := false
+		for _, got := range s.own().Queues {
+			found = found || reflect.DeepEqual(got, want)
+		}
+		if !found {
+			s.Errorf("queue %+v is gone", want)
+		}
+	}
+	if got := s.own(); !reflect.DeepEqual(got.Bindings, before.Bindings) || !reflect.DeepEqual(got.Exchanges, before.Exchanges) {
+		s.Errorf("after the restart %+v, want %+v", got, before)
+	}
+}
+
+func restartAcks(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a", "b", "c")
+	ds := s.receive(q, 2)
+	s.ack(ds[1])
+	s.ack(ds[0])
+	s.restart()
+	s.want(q, "c")
+	s.refused(ds[0].Ref)
+}
+
+func restartInFlight(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a", "b")
+	d := s.one(q, "a")
+	s.restart()
+	s.ack(s.one(q, "b"))
+	s.none(q)
+	s.ack(d)
+	s.none(q)
+}
+
+func restartExpires(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a")
+	began := time.Now()
+	d := s.receiveFor(q, 1, s.unit)[0]
+	s.restart()
+	again := s.one(q, "a")
+	if took := time.Since(began); took < s.unit*9/10 {
+		s.Errorf("a lease of %v ended after %v", s.unit, took)
+	}
+	if again.Attempt != 2 || again.Token <= d.Token {
+		s.Errorf("first %+v, then %+v", d, again)
+	}
+	s.refused(d.Ref)
+	s.ack(again)
+}
+
+func restartLate(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a")
+	first := s.receiveFor(q, 1, s.unit)[0]
+	second := s.one(q, "a")
+	s.restart()
+	s.refused(first.Ref)
+	s.none(q)
+	s.settle(driver.Settlement{Ref: second.Ref, Verb: driver.Release})
+	s.restart()
+	s.refused(first.Ref)
+	s.refused(second.Ref)
+	s.ack(s.one(q, "a"))
+	s.restart()
+	s.refused(second.Ref)
+	s.none(q)
+}
+
+func restartAttempts(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a")
+	s.settle(driver.Settlement{Ref: s.one(q, "a").Ref, Verb: driver.Nack})
+	s.settle(driver.Settlement{Ref: s.one(q, "a").Ref, Verb: driver.Nack})
+	s.restart()
+	d := s.one(q, "a")
+	if d.Attempt != 3 {
+		s.Errorf("after two failures and a restart it is attempt %d", d.Attempt)
+	}
+	if !s.caps.DelayedNack {
+		return
+	}
+	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: time.Hour})
+	s.restart()
+	s.none(q)
+	if st := s.stats(q); st.Delayed != 1 {
+		s.Errorf("%d are delayed, want 1", st.Delayed)
+	}
+}
+
+func restartTokens(s *suite) {
+	q := s.queue("q")
+	s.bodies(to(q), "a")
+	d := s.one(q, "a")
+	for range 3 {
+		s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Release})
+		s.restart()
+		next := s.one(q, "a")
+		if next.Token <= d.Token {
+			s.Fatalf("token %d after %d", next.Token, d.Token)
+		}
+		d = next
+	}
+}
+
+func restartDelay(s *suite) {
+	q := s.queue("q")
+	if !s.caps.Delay {
+		return // the delay checks assert ErrUnsupported
+	}
+	began := time.Now()
+	const delay = 500 * time.Millisecond
+	s.publish(to(q), &driver.Message{Body: []byte("soon"), Delay: delay})
+	s.publish(to(q), &driver.Message{Body: []byte("late"), Delay: time.Hour})
+	s.restart()
+	s.ack(s.one(q, "soon"))
+	if took := time.Since(began); took < delay*9/10 {
+		s.Errorf("a delay of %v ended after %v", delay, took)
+	}
+	s.none(q)
+}
+
+func restartDedup(s *suite) {
+	if !s.caps.Dedup {
+		return // the dedup checks assert ErrUnsupported
+	}
+	q := s.queue("q", dedupHour)
+	s.publish(to(q), id("1", "a"), id("2", "b"))
+	s.ack(s.one(q, "a"))
+	s.restart()
+	for i, r := range s.publish(to(q), id("1", "again"), id("2", "again"), id("3", "c")) {
+		s.receipt(r, 1, i < 2)
+	}
+	s.want(q, "b", "c")
+}
+
+func restartDeadLetter(s *suite) {
+	q, dead, ok := s.pair()
+	if !ok {
+		return
+	}
+	s.bodies(to(q), "a")
+	s.kill(q, "a", "why")
+	s.restart()
+	s.none(q)
+	if d := s.one(dead, "a"); d.Message.Headers[driver.HeaderDeathDetail] != "why" {
+		s.Errorf("the dead letter has the headers %v", d.Message.Headers)
+	}
+}
+
+func restartKey(s *suite) {
+	q := s.queue("q")
+	if !s.caps.OrderKey {
+		return // the order checks assert ErrUnsupported
+	}
+	s.publish(to(q), key("k", "1"), key("k", "2"), key("l", "3"))
+	d := s.one(q, "1")
+	s.restart()
+	s.ack(s.one(q, "3"))
+	s.none(q) // 1 is being handled, and 2 waits for it
+	s.ack(d)
+	s.ack(s.one(q, "2"))
+	s.none(q)
+}

@@ -1,0 +1,288 @@
+package queuetest
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// suite is what one check works with.
+type suite struct {
+	*testing.T
+	h      Harness
+	ctx    context.Context
+	conn   driver.Conn
+	caps   driver.Caps
+	unit   time.Duration // of a short lease
+	prefix string        // of all names of this check
+	made   driver.Topology
+}
+
+func newSuite(t *testing.T, h Harness) *suite {
+	t.Helper()
+	s := &suite{T: t, h: h, prefix: rand.Text()[:10] + "."}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*h.Patience)
+	t.Cleanup(cancel)
+	s.ctx = ctx
+	s.conn = s.open()
+	s.caps = s.conn.Caps()
+	if s.unit = h.Lease; s.unit == 0 {
+		s.unit = max(500*time.Millisecond, s.caps.MinLease)
+	}
+	t.Cleanup(s.tidy)
+	return s
+}
+
+// open opens a connection that is closed at the end of the check.
+func (s *suite) open() driver.Conn {
+	s.Helper()
+	c := s.h.Open(s.T)
+	s.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			s.Errorf("Close: %v", err)
+		}
+	})
+	return c
+}
+
+// restart restarts the backend and connects anew.
+func (s *suite) restart() {
+	s.Helper()
+	s.h.Restart(s.T)
+	s.conn = s.open()
+}
+
+// tidy deletes what the check made.
+func (s *suite) tidy() {
+	c := s.h.Open(s.T)
+	defer c.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), s.h.Patience)
+	defer cancel()
+	for _, q := range s.made.Queues {
+		c.Delete(ctx, &driver.DeleteRequest{Queue: q.Name})
+	}
+	for _, e := range s.made.Exchanges {
+		c.Delete(ctx, &driver.DeleteRequest{Exchange: e.Name})
+	}
+}
+
+// name makes a name of this check's own.
+func (s *suite) name(n string) string { return s.prefix + n }
+
+// declare declares, and deletes at the end.
+func (s *suite) declare(t driver.Topology) []driver.Change {
+	s.Helper()
+	s.made.Queues = append(s.made.Queues, t.Queues...)
+	s.made.Exchanges = append(s.made.Exchanges, t.Exchanges...)
+	changes, err := s.conn.Declare(s.ctx, &t, false)
+	s.must(err, "Declare")
+	return changes
+}
+
+// queue declares a queue and returns its whole name. A short backoff lets
+// failed messages come back at once.
+func (s *suite) queue(n string, change ...func(*driver.Queue)) string {
+	s.Helper()
+	q := driver.Queue{Name: s.name(n), Lease: max(time.Minute, s.caps.MinLease), Backoff: instantly}
+	for _, c := range change {
+		c(&q)
+	}
+	s.declare(driver.Topology{Queues: []driver.Queue{q}})
+	return q.Name
+}
+
+// instantly is as good as no backoff. (A zero Backoff means the default.)
+var instantly = driver.Backoff{Min: time.Millisecond, Max: time.Millisecond}
+
+func to(q string) driver.Route { return driver.Route{Key: q} }
+
+func body(s string) *driver.Message { return &driver.Message{Body: []byte(s)} }
+
+// send publishes and returns the receipts, whatever is in them.
+func (s *suite) send(mandatory bool, r driver.Route, ms ...*driver.Message) []driver.Receipt {
+	s.Helper()
+	ps := make([]driver.Publishing, len(ms))
+	for i, m := range ms {
+		ps[i] = driver.Publishing{Route: r, Message: m, Mandatory: mandatory}
+	}
+	rs, err := s.conn.Publish(s.ctx, ps)
+	s.must(err, "Publish")
+	if len(rs) != len(ps) {
+		s.Fatalf("Publish of %d messages returned %d receipts", len(ps), len(rs))
+	}
+	return rs
+}
+
+// publish publishes what must be stored.
+func (s *suite) publish(r driver.Route, ms ...*driver.Message) []driver.Receipt {
+	s.Helper()
+	rs := s.send(s.caps.Mandatory, r, ms...)
+	for i := range rs {
+		s.must(rs[i].Err, fmt.Sprintf("Publish: receipt %d", i))
+		if rs[i].Durability != s.caps.Durability {
+			s.Errorf("receipt %d says %q, Caps say %q", i, rs[i].Durability, s.caps.Durability)
+		}
+	}
+	return rs
+}
+
+// bodies publishes messages with these bodies.
+func (s *suite) bodies(r driver.Route, bs ...string) {
+	s.Helper()
+	ms := make([]*driver.Message, len(bs))
+	for i, b := range bs {
+		ms[i] = body(b)
+	}
+	s.publish(r, ms...)
+}
+
+func (s *suite) request(q string, most int) driver.ReceiveRequest {
+	return driver.ReceiveRequest{Queue: q, Consumer: "suite", Max: most}
+}
+
+func (s *suite) fetch(r driver.ReceiveRequest) []driver.Delivery {
+	s.Helper()
+	ds, err := s.conn.Receive(s.ctx, &r)
+	s.must(err, "Receive")
+	return ds
+}
+
+// receive waits until it has n deliveries.
+func (s *suite) receive(q string, n int) []driver.Delivery {
+	s.Helper()
+	return s.receiveFor(q, n, 0)
+}
+
+// receiveFor does so with a lease of ttl.
+func (s *suite) receiveFor(q string, n int, ttl time.Duration) []driver.Delivery {
+	s.Helper()
+	var all []driver.Delivery
+	end := time.Now().Add(s.h.Patience)
+	for len(all) < n {
+		left := time.Until(end)
+		if left <= 0 {
+			s.Fatalf("got %d of %d messages from %s in %v", len(all), n, q, s.h.Patience)
+		}
+		r := s.request(q, min(n-len(all), driver.MaxReceive))
+		r.Lease, r.Wait = ttl, left
+		all = append(all, s.fetch(r)...)
+	}
+	return all
+}
+
+// one waits for one delivery with this body.
+func (s *suite) one(q, want string) driver.Delivery {
+	s.Helper()
+	d := s.receive(q, 1)[0]
+	if string(d.Message.Body) != want {
+		s.Fatalf("got message %q from %s, want %q", d.Message.Body, q, want)
+	}
+	return d
+}
+
+// none asserts that there is nothing to receive now.
+func (s *suite) none(q string) {
+	s.Helper()
+	if ds := s.fetch(s.request(q, driver.MaxReceive)); len(ds) > 0 {
+		s.Fatalf("got %d messages from %s, want none; the first is %q, attempt %d",
+			len(ds), q, ds[0].Message.Body, ds[0].Attempt)
+	}
+}
+
+// want asserts that exactly these bodies can be received, in this order, and
+// acks them.
+func (s *suite) want(q string, bodies ...string) []driver.Delivery {
+	s.Helper()
+	ds := s.receive(q, len(bodies))
+	for i, d := range ds {
+		if string(d.Message.Body) != bodies[i] {
+			s.Fatalf("message %d of %s is %q, want %q", i, q, d.Message.Body, bodies[i])
+		}
+	}
+	s.none(q)
+	for _, d := range ds {
+		s.ack(d)
+	}
+	return ds
+}
+
+func (s *suite) try(st driver.Settlement) driver.Outcome {
+	s.Helper()
+	out, err := s.conn.Settle(s.ctx, []driver.Settlement{st})
+	s.must(err, "Settle")
+	if len(out) != 1 {
+		s.Fatalf("Settle of one returned %d outcomes", len(out))
+	}
+	return out[0]
+}
+
+func (s *suite) settle(st driver.Settlement) driver.Outcome {
+	s.Helper()
+	out := s.try(st)
+	s.must(out.Err, "Settle: outcome")
+	return out
+}
+
+func (s *suite) ack(d driver.Delivery) {
+	s.Helper()
+	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Ack})
+}
+
+// refused asserts that each verb on a delivery that is not held is refused.
+func (s *suite) refused(ref driver.Ref) {
+	s.Helper()
+	if !s.caps.DeliveryFence {
+		return // its Caps say that it cannot tell
+	}
+	for verb := driver.Ack; verb <= driver.Extend; verb++ {
+		if out := s.try(driver.Settlement{Ref: ref, Verb: verb}); !errors.Is(out.Err, lease.ErrNotHeld) {
+			s.Errorf("verb %d on a delivery that is not held: %v, want ErrNotHeld", verb, out.Err)
+		}
+	}
+}
+
+func (s *suite) must(err error, what string) {
+	s.Helper()
+	if err != nil {
+		s.Fatalf("%s: %v", what, err)
+	}
+}
+
+// is asserts the class of an error.
+func (s *suite) is(err, want error, what string) {
+	s.Helper()
+	if !errors.Is(err, want) {
+		s.Errorf("%s: got error %v, want %v", what, err, want)
+	}
+}
+
+// field asserts that err is a FieldError, which names a field and a rule.
+func (s *suite) field(err error, what string) {
+	s.Helper()
+	var f *lease.FieldError
+	if !errors.As(err, &f) {
+		if !errors.Is(err, lease.ErrInvalid) {
+			s.Errorf("%s: got error %v, want ErrInvalid", what, err)
+		}
+		return
+	}
+	if f.Field == "" || f.Reason == "" {
+		s.Errorf("%s: the error names no field or no rule: %#v", what, f)
+	}
+}
+
+func (s *suite) stats(q string) driver.QueueStats {
+	s.Helper()
+	st, err := s.conn.Stats(s.ctx, &driver.StatsRequest{Queue: q})
+	s.must(err, "Stats")
+	if len(st) != 1 || st[0].Name != q {
+		s.Fatalf("Stats of %s returned %+v", q, st)
+	}
+	return st[0]
+}
