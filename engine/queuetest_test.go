@@ -1,0 +1,70 @@
+package engine
+
+import (
+	"context"
+	"testing"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/store/storetest"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+	"github.com/lockkeeper/lockkeeper/queue/queuetest"
+)
+
+func TestQueueConformanceMemory(t *testing.T) {
+	e := openEngine(t, "mem://?min_ttl=10ms")
+	queuetest.Run(t, queuetest.Harness{Open: func(*testing.T) queuedriver.Conn { return e.Queues() }})
+}
+
+// TestQueueConformanceFile restarts by closing and opening.
+func TestQueueConformanceFile(t *testing.T) {
+	url := "file://" + t.TempDir() + "/data?min_ttl=10ms"
+	e := openEngine(t, url)
+	queuetest.Run(t, queuetest.Harness{
+		Open: func(*testing.T) queuedriver.Conn { return e.Queues() },
+		Restart: func(*testing.T) {
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+			e = openEngine(t, url)
+		},
+	})
+}
+
+// TestQueueConformanceCrash restarts by a power loss: what was not synced is
+// gone.
+func TestQueueConformanceCrash(t *testing.T) {
+	disk := storetest.NewDisk()
+	c, _ := startOn(t, disk)
+	defer func() {
+		if err := c.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	queuetest.Run(t, queuetest.Harness{
+		Open: func(*testing.T) queuedriver.Conn {
+			e := &Engine{core: c, conns: make(map[*conn]struct{})}
+			return e.Queues()
+		},
+		Restart: func(*testing.T) {
+			after := disk.Crash(0, 1)
+			if err := c.close(); err != nil {
+				t.Fatal(err)
+			}
+			disk = after
+			c, _ = startOn(t, disk)
+		},
+	})
+}
+
+func openEngine(t *testing.T, url string) *Engine {
+	t.Helper()
+	e, err := Open(context.Background(), url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return e
+}
