@@ -100,7 +100,9 @@ func TestBlackHoleEndsTheLease(t *testing.T) {
 		cons, _ := b.Consumer(t.Context(), "q", nil)
 		ds, _ := cons.Receive(t.Context(), 1)
 		began := time.Now()
-		c.onSettle = func(ctx context.Context, _ []driver.Settlement) error { <-ctx.Done(); return ctx.Err() }
+		c.set(func() {
+			c.onSettle = func(ctx context.Context, _ []driver.Settlement) error { <-ctx.Done(); return ctx.Err() }
+		})
 		<-ds[0].Context().Done()
 		if took := time.Since(began); took > fakeLease {
 			t.Errorf("the lease ended after %v, want before %v", took, fakeLease)
@@ -130,7 +132,7 @@ func TestReceiveErrors(t *testing.T) {
 		if err != nil || len(ds) != 1 {
 			t.Fatalf("got %d, %v", len(ds), err)
 		}
-		c.onReceive = func(context.Context) error { return ErrNotFound }
+		c.set(func() { c.onReceive = func(context.Context) error { return ErrNotFound } })
 		gone, _ := b.Consumer(t.Context(), "gone", nil)
 		_, err = gone.Receive(t.Context(), 1)
 		wantIs(t, err, ErrNotFound)
@@ -154,7 +156,9 @@ func TestSettlesAreBatched(t *testing.T) {
 			}
 			ds = append(ds, got...)
 		}
-		c.onSettle = func(context.Context, []driver.Settlement) error { time.Sleep(time.Second); return nil }
+		c.set(func() {
+			c.onSettle = func(context.Context, []driver.Settlement) error { time.Sleep(time.Second); return nil }
+		})
 		var wg sync.WaitGroup
 		for _, d := range ds {
 			wg.Go(func() {

@@ -39,6 +39,13 @@ func newFake() *fakeConn {
 
 const fakeLease = 10 * time.Second
 
+// set changes hooks while calls may be under way.
+func (c *fakeConn) set(change func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	change()
+}
+
 // newBroker is closed at the end of the test.
 func newBroker(t *testing.T, c *fakeConn) *Broker {
 	b := New(c, &Config{Clock: lease.GoClock(), Logger: slog.New(slog.DiscardHandler), RetryFor: 30 * time.Second})
@@ -51,8 +58,11 @@ func (c *fakeConn) Caps() driver.Caps {
 }
 
 func (c *fakeConn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
-	if c.onPublish != nil {
-		if err := c.onPublish(ctx, ps); err != nil {
+	c.mu.Lock()
+	hook := c.onPublish
+	c.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx, ps); err != nil {
 			return nil, err
 		}
 	}
@@ -86,8 +96,11 @@ func (c *fakeConn) put(ms ...*driver.Message) {
 }
 
 func (c *fakeConn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
-	if c.onReceive != nil {
-		if err := c.onReceive(ctx); err != nil {
+	c.mu.Lock()
+	hook := c.onReceive
+	c.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -121,8 +134,11 @@ func (c *fakeConn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]dri
 }
 
 func (c *fakeConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Outcome, error) {
-	if c.onSettle != nil {
-		if err := c.onSettle(ctx, ss); err != nil {
+	c.mu.Lock()
+	hook := c.onSettle
+	c.mu.Unlock()
+	if hook != nil {
+		if err := hook(ctx, ss); err != nil {
 			return nil, err
 		}
 	}
