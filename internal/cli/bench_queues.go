@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -76,10 +77,12 @@ The publishing is pipelined: --window messages may be unconfirmed. A window of
 func (b *benchQueues) run(ctx context.Context) (err error) {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	queues, err := queue.Open(ctx, b.url) // mem:// makes sense here
+	conn, err := queue.OpenConn(ctx, b.url) // mem:// makes sense here
 	if err != nil {
 		return err
 	}
+	// What is in flight when the time is over goes with the queue: no news.
+	queues := queue.New(conn, &queue.Config{Logger: slog.New(slog.DiscardHandler)})
 	defer closing(&err, queues.Close)
 	name := "bench-" + rand.Text()
 	if err := queues.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{{Name: name}}}); err != nil {

@@ -115,6 +115,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	chaos := make(chan error, 1)
 	go func() { chaos <- d.disturb(open) }()
 	shopErr := d.shopping(open, ctx)
+	closeShop()
 	if err := errors.Join(shopErr, <-chaos); err != nil {
 		return err
 	}

@@ -133,24 +133,29 @@ func (m *minion) serve(ctx context.Context) error {
 	}
 }
 
+// disturbances are done in turn, so that also a short demo has one of each;
+// what is hit, and when, is random.
+var disturbances = []string{"service", "daemon", "pause", "service"}
+
 // disturb kills and pauses at random until ctx ends. When it returns all
 // processes run.
 func (d *demo) disturb(ctx context.Context) error {
-	for !d.calm {
+	for i := 0; !d.calm; i++ {
 		select {
 		case <-time.After(minCalm + rand.N(maxCalm-minCalm)):
 		case <-ctx.Done():
 			return nil
 		}
 		w := d.workers[rand.IntN(len(d.workers))]
+		what := disturbances[i%len(disturbances)]
+		d.kills[what]++
 		var err error
-		switch rand.IntN(4) {
-		case 0:
+		switch what {
+		case "daemon":
 			err = d.killDaemon(ctx)
-		case 1:
+		case "pause":
 			d.pause(ctx, w)
 		default:
-			d.kills["service"]++
 			w.kill()
 			err = w.start()
 		}
@@ -162,7 +167,6 @@ func (d *demo) disturb(ctx context.Context) error {
 }
 
 func (d *demo) killDaemon(ctx context.Context) error {
-	d.kills["daemon"]++
 	d.daemon.kill()
 	began := time.Now()
 	if err := d.daemon.serve(context.WithoutCancel(ctx)); err != nil {
@@ -175,7 +179,6 @@ func (d *demo) killDaemon(ctx context.Context) error {
 // pause stops a service for longer than its locks live, as a long garbage
 // collection or a machine under migration would.
 func (d *demo) pause(ctx context.Context, w *minion) {
-	d.kills["pause"]++
 	w.signal(syscall.SIGSTOP)
 	defer w.signal(syscall.SIGCONT)
 	select {

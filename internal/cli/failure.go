@@ -115,7 +115,7 @@ func (a *app) advice(err error) string {
 	var dns *net.DNSError
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
-		return "Is the daemon running? Start it with: lockkeeper serve. Or say where it is with --url or " + envURL + "."
+		return "Start the daemon with: lockkeeper serve. Or say where it runs with --url or " + envURL + "."
 	case errors.As(err, &dns):
 		return "Check the host's name in --url or " + envURL + "."
 	case errors.Is(err, lease.ErrDenied):
