@@ -1,0 +1,159 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+type lockConn struct {
+	*session
+	caps lockdriver.Caps
+}
+
+func (c *lockConn) Caps() lockdriver.Caps { return c.caps }
+
+// Acquire does not wait: with Request.Queue it comes back with a ticket at
+// once, and Wait is the long poll.
+func (c *lockConn) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	return c.acquire(ctx, r, 0)
+}
+
+func (c *lockConn) acquire(ctx context.Context, r *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	in := wire.NewAcquireRequest(r)
+	in.Wait = wire.Ceil(wait)
+	var out wire.AcquireReply
+	err := c.call(ctx, request{method: http.MethodPost, path: "/v1/locks/acquire", wait: wait}, in, &out)
+	var p *problemError
+	switch {
+	case err == nil:
+		return &lockdriver.Grant{Token: out.Token, TTL: out.TTL.Duration(), Waited: out.Waited.Duration(), Resumed: out.Resumed}, nil, nil
+	case r.Queue && errors.As(err, &p) && p.problem.Code == wire.CodeHeld:
+		return nil, &lockdriver.Ticket{Opaque: p.problem.Ticket, Position: p.problem.Position}, nil
+	}
+	return nil, nil, err
+}
+
+// Wait is one long poll of at most Options.Poll.
+func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, t *lockdriver.Ticket) (*lockdriver.Grant, error) {
+	again := *r
+	again.Ticket, again.Queue = t, true
+	g, _, err := c.acquire(ctx, &again, c.c.poll)
+	return g, err
+}
+
+func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
+	in := wire.CancelRequest{Name: r.Name, Holder: r.Holder, RequestID: r.ID}
+	if r.Ticket != nil {
+		in.Ticket = r.Ticket.Opaque
+	}
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/locks/cancel"}, in, nil)
+}
+
+func (c *lockConn) Renew(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
+	return chunked(len(refs), lockdriver.MaxBatch, func(from, to int) ([]lockdriver.Outcome, error) {
+		in := wire.RenewRequest{}
+		for _, r := range refs[from:to] {
+			in.Leases = append(in.Leases, wire.RenewRef{LeaseRef: wire.LeaseRef{Name: r.Name, Holder: r.Holder, Token: r.Token}, TTL: wire.LeaseMillis(r.TTL)})
+		}
+		return c.leases(ctx, "/v1/locks/renew", in, to-from)
+	}, failedLease)
+}
+
+func (c *lockConn) Release(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
+	return chunked(len(refs), lockdriver.MaxBatch, func(from, to int) ([]lockdriver.Outcome, error) {
+		in := wire.ReleaseRequest{}
+		for _, r := range refs[from:to] {
+			in.Leases = append(in.Leases, wire.LeaseRef{Name: r.Name, Holder: r.Holder, Token: r.Token})
+		}
+		return c.leases(ctx, "/v1/locks/release", in, to-from)
+	}, failedLease)
+}
+
+func failedLease(err error) lockdriver.Outcome { return lockdriver.Outcome{Err: err} }
+
+func (c *lockConn) leases(ctx context.Context, path string, in any, n int) ([]lockdriver.Outcome, error) {
+	var out wire.LeasesReply
+	if err := c.call(ctx, request{method: http.MethodPost, path: path}, in, &out); err != nil {
+		return nil, err
+	}
+	if len(out.Outcomes) != n {
+		return nil, wrongCount(len(out.Outcomes), n)
+	}
+	outcomes := make([]lockdriver.Outcome, n)
+	for i, o := range out.Outcomes {
+		outcomes[i] = lockdriver.Outcome{Err: o.Error.Err(), TTL: o.TTL.Duration()}
+	}
+	return outcomes, nil
+}
+
+func wrongCount(got, want int) error {
+	return fmt.Errorf("%w: the daemon answered %d outcomes for %d", lease.ErrUnknown, got, want)
+}
+
+func (c *lockConn) Revoke(ctx context.Context, r *lockdriver.RevokeRequest) error {
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/locks/revoke"}, wire.RevokeRequest{Name: r.Name, Token: r.Token, Break: r.Break}, nil)
+}
+
+func (c *lockConn) List(ctx context.Context, r *lockdriver.ListRequest) ([]lockdriver.Info, error) {
+	var out wire.LocksReply
+	if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/locks", query: listQuery(r.Name, r.Prefix, r.After, r.Max), reads: true}, nil, &out); err != nil {
+		return nil, err
+	}
+	infos := make([]lockdriver.Info, len(out.Locks))
+	for i := range out.Locks {
+		var err error
+		if infos[i], err = out.Locks[i].Driver(); err != nil {
+			return nil, fmt.Errorf("%w: the answer cannot be read: %v", lease.ErrUnavailable, err)
+		}
+	}
+	return infos, nil
+}
+
+func listQuery(name, prefix, after string, max int) url.Values {
+	q := url.Values{}
+	if name != "" {
+		prefix, after = "", ""
+	}
+	for k, v := range map[string]string{"name": name, "prefix": prefix, "after": after} {
+		if v != "" {
+			q.Set(k, v)
+		}
+	}
+	if max != 0 {
+		q.Set("limit", strconv.Itoa(max))
+	}
+	return q
+}
+
+// chunked calls do for parts of a batch of n. A batch of one part fails as a
+// whole; of a longer one the parts that failed have their error in each
+// outcome, since others have been carried out.
+func chunked[T any](n, most int, do func(from, to int) ([]T, error), failed func(error) T) ([]T, error) {
+	if n <= most {
+		if n == 0 {
+			return nil, nil
+		}
+		return do(0, n)
+	}
+	out := make([]T, 0, n)
+	for from := 0; from < n; from += most {
+		to := min(from+most, n)
+		part, err := do(from, to)
+		if err != nil {
+			for range to - from {
+				part = append(part, failed(err))
+			}
+		}
+		out = append(out, part...)
+	}
+	return out, nil
+}

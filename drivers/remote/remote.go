@@ -1,0 +1,138 @@
+// Package remote is the driver for locks and queues on a lockkeeper daemon,
+// over HTTP with JSON.
+//
+// Importing it registers the schemes http and https with packages lock and
+// queue:
+//
+//	lock.Open(ctx, "http://127.0.0.1:7420")
+//	queue.Open(ctx, "https://lockkeeper.example:7420?token_file=/etc/lockkeeper/token")
+//
+// URL parameters:
+//
+//	token_file  file with a bearer token, the first line that is not empty or
+//	            a comment; without it the environment's LOCKKEEPER_AUTH_TOKEN
+//	ca_file     PEM certificates that an https daemon is checked against,
+//	            instead of the system's
+//	timeout     how long a call may take, waits not counted (10s)
+//	poll        how long one request of a long poll lasts at most (30s)
+//
+// A call is one attempt: nothing is repeated. If no request left this machine
+// the error matches lease.ErrUnavailable; if one left and no answer came it
+// matches lease.ErrUnknown. Errors that the daemon reports are those that its
+// backend returned, by errors.Is.
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// TokenEnv names the environment variable with the bearer token for URLs that
+// name no token_file.
+const TokenEnv = "LOCKKEEPER_AUTH_TOKEN"
+
+// Defaults of Options.
+const (
+	DefaultTimeout = 10 * time.Second
+	DefaultPoll    = 30 * time.Second
+)
+
+// Options of a Client; nil and zero values work.
+type Options struct {
+	HTTP    *http.Client  // nil: one of the Client's own, closed with it
+	Token   string        // bearer token; "": none
+	Timeout time.Duration // of a call, waits not counted; 0: DefaultTimeout
+	Poll    time.Duration // of one request of a long poll, up to wire's longest wait; 0: DefaultPoll
+}
+
+// Client reaches one daemon. Its methods may be called concurrently.
+type Client struct {
+	base    string // without a final slash
+	http    *http.Client
+	token   string
+	timeout time.Duration
+	poll    time.Duration
+	caps    wire.Capabilities
+}
+
+// Open reaches the daemon at a URL with parameters, as package lock and
+// package queue do.
+func Open(ctx context.Context, rawURL string) (*Client, error) {
+	base, o, err := parseURL(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	return New(ctx, base, o)
+}
+
+// New reaches the daemon at base, such as "http://127.0.0.1:7420", and asks
+// what it can do. It fails if what answers is not a lockkeeper.
+func New(ctx context.Context, base string, o *Options) (*Client, error) {
+	if o == nil {
+		o = &Options{}
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || u.RawQuery != "" || u.User != nil {
+		return nil, lease.Invalidf("url", "must be http://HOST:PORT or https://HOST:PORT")
+	}
+	c := &Client{base: strings.TrimSuffix(base, "/"), http: o.HTTP, token: o.Token, timeout: o.Timeout, poll: o.Poll}
+	if c.timeout <= 0 {
+		c.timeout = DefaultTimeout
+	}
+	if c.poll <= 0 {
+		c.poll = DefaultPoll
+	}
+	c.poll = min(c.poll, wire.MaxWait)
+	if c.http == nil {
+		c.http = &http.Client{Transport: newTransport(nil), CheckRedirect: refuseRedirect}
+	}
+	s := newSession(c)
+	defer s.close()
+	if err := s.call(ctx, request{method: http.MethodGet, path: "/v1/capabilities", reads: true}, nil, &c.caps); err != nil {
+		if errors.Is(err, lease.ErrDenied) || ctx.Err() != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%w (is `lockkeeper serve` running at %s?)", err, c.base)
+	}
+	if c.caps.Service != wire.Service {
+		return nil, fmt.Errorf("what answers at %s is not a lockkeeper: %w", c.base, lease.ErrUnavailable)
+	}
+	return c, nil
+}
+
+// refuseRedirect: a daemon does not redirect, and a token must not follow.
+func refuseRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// Version returns the daemon's version.
+func (c *Client) Version() string { return c.caps.Version }
+
+// ServerTime returns the daemon's clock as it was when the Client was made.
+func (c *Client) ServerTime() time.Time { return c.caps.Time }
+
+// Locks returns a connection to the daemon's locks, or lease.ErrUnsupported.
+// Closing it does not close others of the Client.
+func (c *Client) Locks() (lockdriver.Conn, error) {
+	if c.caps.Locks == nil {
+		return nil, fmt.Errorf("the daemon at %s serves no locks: %w", c.base, lease.ErrUnsupported)
+	}
+	return &lockConn{session: newSession(c), caps: c.caps.Locks.Driver()}, nil
+}
+
+// Queues returns a connection to the daemon's queues, or lease.ErrUnsupported.
+// Closing it does not close others of the Client.
+func (c *Client) Queues() (queuedriver.Conn, error) {
+	if c.caps.Queues == nil {
+		return nil, fmt.Errorf("the daemon at %s serves no queues: %w", c.base, lease.ErrUnsupported)
+	}
+	return &queueConn{session: newSession(c), caps: c.caps.Queues.Driver()}, nil
+}

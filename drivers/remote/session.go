@@ -1,0 +1,183 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// maxReply bounds what is read of one answer: the largest receive, with its
+// bodies encoded, and the headers of a thousand messages.
+const maxReply = 256 << 20
+
+// session is the calls of one Conn: closing it ends them and waits for them.
+type session struct {
+	c      *Client
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu     sync.Mutex // orders calls.Add and Wait
+	closed bool
+	calls  sync.WaitGroup
+}
+
+func newSession(c *Client) *session {
+	s := &session{c: c}
+	s.ctx, s.cancel = context.WithCancelCause(context.Background())
+	return s
+}
+
+// Close ends the calls under way with lease.ErrClosed.
+func (s *session) Close() error {
+	s.close()
+	s.c.http.CloseIdleConnections()
+	return nil
+}
+
+func (s *session) close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel(lease.ErrClosed)
+	s.calls.Wait()
+}
+
+// enter counts a call, unless the session is closed.
+func (s *session) enter() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return lease.ErrClosed
+	}
+	s.calls.Add(1)
+	return nil
+}
+
+// request says what to call.
+type request struct {
+	method, path string
+	query        url.Values
+	wait         time.Duration // on top of the call's timeout
+	reads        bool          // changes nothing: a lost answer is no unknown outcome
+}
+
+// call sends in as JSON (nil: no body) and reads the answer into out (nil:
+// there is none).
+func (s *session) call(ctx context.Context, r request, in, out any) error {
+	var body []byte
+	if in != nil {
+		var err error
+		if body, err = wire.Encode(in); err != nil {
+			return lease.Invalidf("request", "cannot be sent as JSON: %v", err)
+		}
+	}
+	return s.send(ctx, r, body, out)
+}
+
+// send makes one attempt.
+func (s *session) send(ctx context.Context, r request, body []byte, out any) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.calls.Done()
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.wait+s.c.timeout)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+
+	var sent atomic.Bool // a connection was had: bytes may have left
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { sent.Store(true) }})
+	target := s.c.base + r.path
+	if len(r.query) > 0 {
+		target += "?" + r.query.Encode()
+	}
+	req, err := http.NewRequestWithContext(traced, r.method, target, bytes.NewReader(body))
+	if err != nil {
+		return lease.Invalidf("url", "cannot be called: %v", err)
+	}
+	req.Header.Set("User-Agent", "lockkeeper-go")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	if s.c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+s.c.token)
+	}
+	resp, err := s.c.http.Do(req)
+	if err != nil {
+		return s.lost(ctx, r, sent.Load(), unwrapURL(err))
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err != nil {
+		return s.lost(ctx, r, true, err)
+	}
+	return s.answer(ctx, r, resp, b, out)
+}
+
+// unwrapURL drops the method and the URL, which the caller knows.
+func unwrapURL(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		return u.Err
+	}
+	return err
+}
+
+// lost says what a missing answer means.
+func (s *session) lost(ctx context.Context, r request, sent bool, err error) error {
+	kind := lease.ErrUnavailable
+	if sent && !r.reads {
+		kind = lease.ErrUnknown
+	}
+	if s.ctx.Err() != nil {
+		return fmt.Errorf("%w: %w", lease.ErrClosed, kind)
+	}
+	if cause := ctx.Err(); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return fmt.Errorf("%w: %s: %w", kind, s.c.base, err)
+}
+
+// answer reads an answer that has come whole.
+func (s *session) answer(ctx context.Context, r request, resp *http.Response, b []byte, out any) error {
+	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	switch {
+	case media == "application/problem+json":
+		p := &wire.Problem{}
+		if err := json.Unmarshal(b, p); err == nil && p.Code != "" {
+			return &problemError{error: p.Err(), problem: p}
+		}
+	case resp.StatusCode == http.StatusNoContent && out == nil:
+		return nil
+	case resp.StatusCode == http.StatusOK && media == "application/json" && out != nil:
+		err := json.Unmarshal(b, out)
+		if err == nil {
+			return nil
+		}
+		return s.lost(ctx, r, true, fmt.Errorf("the answer cannot be read: %w", err))
+	}
+	return s.lost(ctx, r, true, fmt.Errorf("what answers is not a lockkeeper, or something is between: %s %s says %s with %q", r.method, r.path, resp.Status, media))
+}
+
+// problemError is an error that the daemon reported.
+type problemError struct {
+	error
+	problem *wire.Problem
+}
+
+func (e *problemError) Unwrap() error { return e.error }
