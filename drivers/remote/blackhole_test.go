@@ -1,0 +1,196 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock"
+)
+
+// hole is a TCP proxy that can swallow everything while its connections stay
+// up: what a cut network looks like to both ends.
+type hole struct {
+	ln     net.Listener
+	target string
+	wg     sync.WaitGroup
+
+	mu    sync.Mutex
+	black chan struct{} // not nil: closed when it lets through again
+	conns []net.Conn
+}
+
+func newHole(t *testing.T, target string) *hole {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hole{ln: ln, target: target}
+	h.wg.Go(h.accept)
+	t.Cleanup(h.close)
+	return h
+}
+
+func (h *hole) url() string { return "http://" + h.ln.Addr().String() }
+
+func (h *hole) accept() {
+	for {
+		near, err := h.ln.Accept()
+		if err != nil {
+			return
+		}
+		far, err := net.Dial("tcp", h.target)
+		if err != nil {
+			near.Close()
+			continue
+		}
+		h.mu.Lock()
+		h.conns = append(h.conns, near, far)
+		h.mu.Unlock()
+		h.wg.Go(func() { h.pump(near, far) })
+		h.wg.Go(func() { h.pump(far, near) })
+	}
+}
+
+// pump carries bytes; those that arrive in the dark wait for the light.
+func (h *hole) pump(to, from net.Conn) {
+	defer to.Close()
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		h.mu.Lock()
+		black := h.black
+		h.mu.Unlock()
+		if black != nil {
+			<-black
+		}
+		if n > 0 {
+			if _, err := to.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (h *hole) swallow() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.black = make(chan struct{})
+}
+
+func (h *hole) heal() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.black != nil {
+		close(h.black)
+		h.black = nil
+	}
+}
+
+func (h *hole) close() {
+	h.ln.Close()
+	h.heal()
+	h.mu.Lock()
+	for _, c := range h.conns {
+		c.Close()
+	}
+	h.mu.Unlock()
+	h.wg.Wait()
+}
+
+// TestBlackHoleEndsHolderFirst cuts a holder of 100 locks off its daemon, and
+// has each lock end for the holder before the daemon grants it to a rival.
+func TestBlackHoleEndsHolderFirst(t *testing.T) {
+	const names = 100
+	url := startDaemon(t, nil)
+	proxy := newHole(t, strings.TrimPrefix(url, "http://"))
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	holder, rival := openLocker(t, ctx, proxy.url()), openLocker(t, ctx, url)
+	clock := lease.SystemClock()
+
+	held := make([]*lock.Lease, names)
+	ended := make([]lease.Instant, names)
+	granted := make([]lease.Instant, names)
+	var wg sync.WaitGroup
+	for i := range names {
+		var err error
+		if held[i], err = holder.Acquire(ctx, fmt.Sprint("hole/", i), &lock.Options{TTL: time.Second}); err != nil {
+			t.Fatal(err)
+		}
+		wg.Go(func() {
+			<-held[i].Context().Done()
+			ended[i] = clock.Now()
+		})
+		wg.Go(func() {
+			l, err := rival.Acquire(ctx, fmt.Sprint("hole/", i), &lock.Options{TTL: 10 * time.Second})
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			granted[i] = clock.Now()
+			if l.Token() <= held[i].Token() {
+				t.Errorf("token %d after %d", l.Token(), held[i].Token())
+			}
+		})
+	}
+	for i := range names { // all rivals are in line
+		for {
+			info, err := rival.Info(ctx, fmt.Sprint("hole/", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if info.Waiting == 1 {
+				break
+			}
+		}
+	}
+	proxy.swallow()
+	wg.Wait()
+	var gaps []time.Duration
+	for i := range names {
+		gaps = append(gaps, granted[i].Sub(ended[i]))
+		if cause := context.Cause(held[i].Context()); !errors.Is(cause, lease.ErrExpired) {
+			t.Errorf("lease %d ended because of %v", i, cause)
+		}
+		if held[i].Check() == nil {
+			t.Errorf("lease %d still checks", i)
+		}
+	}
+	slices.Sort(gaps)
+	t.Logf("grant of the rival less end of the holder: min %v, median %v, max %v", gaps[0], gaps[names/2], gaps[names-1])
+	if gaps[0] <= 0 {
+		t.Errorf("a rival was granted %v before the holder's end", -gaps[0])
+	}
+	proxy.heal()
+	for i := range names {
+		if err := held[i].Release(ctx); err == nil {
+			t.Errorf("lease %d was released after its end", i)
+		}
+	}
+}
+
+func openLocker(t *testing.T, ctx context.Context, url string) *lock.Locker {
+	t.Helper()
+	l, err := lock.Open(ctx, url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
+	return l
+}
