@@ -178,7 +178,7 @@ type ReceiveRequest struct {
 	Queue    string
 	Consumer string        // id of the consumer, 1 to MaxConsumer bytes
 	Max      int           // 1 to MaxReceive
-	MaxBytes int           // stop after the message that reaches it; 0: MaxReceiveBytes
+	MaxBytes int           // of bodies together, though one message is always returned; 0: MaxReceiveBytes
 	Wait     time.Duration // 0 to MaxWait
 	Lease    time.Duration // 0: the queue's; else Caps.MinLease to Caps.MaxLease
 }

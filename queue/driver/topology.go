@@ -40,7 +40,9 @@ type Queue struct {
 	DeliveryLimit int
 	// DeadLetter is where rejected and exhausted messages go. nil: rejected
 	// ones are dropped. A Key of "" keeps the message's routing key. If the
-	// route leads to no queue the message stays and is retried.
+	// route leads to no queue the message stays, and is tried again after
+	// the backoff: one past its limit to be dead-lettered, a rejected one
+	// with its consumers.
 	DeadLetter *Route
 	// Backoff is the delay before an attempt after a failed one.
 	Backoff Backoff
