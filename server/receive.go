@@ -165,7 +165,7 @@ func serveSettle(c *call) error {
 	for i, o := range outcomes {
 		verb := wire.Verbs[ss[i].Verb-1]
 		out.Outcomes[i] = wire.SettleOutcome{
-			Delivery: wire.EncodeHandle(ss[i].Ref), Verb: verb, TTL: wire.LeaseMillis(o.TTL),
+			Delivery: wire.EncodeHandle(ss[i].Ref), Verb: verb, Lease: wire.LeaseMillis(o.TTL),
 			DeadLettered: o.DeadLettered, Error: wire.OutcomeOf(o.Err),
 		}
 		if o.Err != nil {

@@ -134,7 +134,7 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	d.refused("PUT", "/v1/topology", `{"exchanges":[{"name":"orders","kind":"fanout"}]}`, "conflict", "")
 
 	var receipt wire.Receipt
-	d.ok("POST", "/v1/publish?exchange=orders&key=order.new&id=1&headers="+url.QueryEscape(`{"n":2,"f":2.0}`), "hello", &receipt,
+	d.ok("POST", "/v1/publish?exchange=orders&key=order.new&id=1&ttl_ms=3600000&headers="+url.QueryEscape(`{"n":2,"f":2.0}`), "hello", &receipt,
 		"Content-Type", "text/plain", "Lockkeeper-Header-Colour", "red", "Traceparent", "00-1-2-00")
 	if receipt.Queues != 1 || receipt.Durability == "" {
 		t.Errorf("receipt %+v", receipt)
@@ -171,7 +171,7 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	}
 	first := got.Deliveries[0]
 	if *first.Body != "hello" || first.Headers["colour"] != "red" || first.Headers["n"] != int64(2) || first.Headers["f"] != 2.0 ||
-		first.Headers["traceparent"] != "00-1-2-00" || first.ContentType != "text/plain" || first.Attempt != 1 || first.Key != "order.new" || first.Token == 0 {
+		first.Headers["traceparent"] != "00-1-2-00" || first.ContentType != "text/plain" || first.Attempt != 1 || first.TTL != 3600000 || first.Lease != 30000 || first.Key != "order.new" || first.Token == 0 {
 		t.Errorf("the first is %+v", first)
 	}
 	if third := got.Deliveries[2]; third.Body != nil || string(*third.BodyBase64) != "\x00\xff" {
@@ -187,7 +187,7 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	var settled wire.SettleReply
 	d.ok("POST", "/v1/settle", string(settle), &settled)
 	if settled.Failed != 1 || settled.Outcomes[1].Error.Code != "not_held" || settled.Outcomes[1].Verb != "ack" ||
-		!settled.Outcomes[4].DeadLettered || settled.Outcomes[5].TTL != 60000 {
+		!settled.Outcomes[4].DeadLettered || settled.Outcomes[5].Lease != 60000 {
 		t.Errorf("settled %+v", settled)
 	}
 

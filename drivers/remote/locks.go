@@ -28,6 +28,11 @@ func (c *lockConn) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdri
 }
 
 func (c *lockConn) acquire(ctx context.Context, r *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	// Checked here too: on the wire a TTL past its limit by less than a
+	// millisecond would be within it.
+	if err := r.Validate(&c.caps); err != nil {
+		return nil, nil, err
+	}
 	in := wire.NewAcquireRequest(r)
 	in.Wait = wire.Ceil(wait)
 	var out wire.AcquireReply
@@ -59,28 +64,32 @@ func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
 }
 
 func (c *lockConn) Renew(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
-	return chunked(len(refs), lockdriver.MaxBatch, func(from, to int) ([]lockdriver.Outcome, error) {
-		in := wire.RenewRequest{}
-		for _, r := range refs[from:to] {
-			in.Leases = append(in.Leases, wire.RenewRef{LeaseRef: wire.LeaseRef{Name: r.Name, Holder: r.Holder, Token: r.Token}, TTL: wire.LeaseMillis(r.TTL)})
+	in := wire.RenewRequest{Leases: make([]wire.RenewRef, len(refs))}
+	for i, r := range refs {
+		if err := lockdriver.ValidateTTL(wire.Indexed("leases", i)+".ttl", r.TTL, &c.caps); err != nil {
+			return nil, err
 		}
-		return c.leases(ctx, "/v1/locks/renew", in, to-from)
-	}, failedLease)
+		in.Leases[i] = wire.RenewRef{LeaseRef: leaseRef(r), TTL: wire.LeaseMillis(r.TTL)}
+	}
+	return c.leases(ctx, "/v1/locks/renew", in, len(refs))
 }
 
 func (c *lockConn) Release(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
-	return chunked(len(refs), lockdriver.MaxBatch, func(from, to int) ([]lockdriver.Outcome, error) {
-		in := wire.ReleaseRequest{}
-		for _, r := range refs[from:to] {
-			in.Leases = append(in.Leases, wire.LeaseRef{Name: r.Name, Holder: r.Holder, Token: r.Token})
-		}
-		return c.leases(ctx, "/v1/locks/release", in, to-from)
-	}, failedLease)
+	in := wire.ReleaseRequest{Leases: make([]wire.LeaseRef, len(refs))}
+	for i, r := range refs {
+		in.Leases[i] = leaseRef(r)
+	}
+	return c.leases(ctx, "/v1/locks/release", in, len(refs))
 }
 
-func failedLease(err error) lockdriver.Outcome { return lockdriver.Outcome{Err: err} }
+func leaseRef(r lockdriver.Ref) wire.LeaseRef {
+	return wire.LeaseRef{Name: r.Name, Holder: r.Holder, Token: r.Token}
+}
 
 func (c *lockConn) leases(ctx context.Context, path string, in any, n int) ([]lockdriver.Outcome, error) {
+	if n == 0 {
+		return nil, nil
+	}
 	var out wire.LeasesReply
 	if err := c.call(ctx, request{method: http.MethodPost, path: path}, in, &out); err != nil {
 		return nil, err
@@ -132,28 +141,4 @@ func listQuery(name, prefix, after string, max int) url.Values {
 		q.Set("limit", strconv.Itoa(max))
 	}
 	return q
-}
-
-// chunked calls do for parts of a batch of n. A batch of one part fails as a
-// whole; of a longer one the parts that failed have their error in each
-// outcome, since others have been carried out.
-func chunked[T any](n, most int, do func(from, to int) ([]T, error), failed func(error) T) ([]T, error) {
-	if n <= most {
-		if n == 0 {
-			return nil, nil
-		}
-		return do(0, n)
-	}
-	out := make([]T, 0, n)
-	for from := 0; from < n; from += most {
-		to := min(from+most, n)
-		part, err := do(from, to)
-		if err != nil {
-			for range to - from {
-				part = append(part, failed(err))
-			}
-		}
-		out = append(out, part...)
-	}
-	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
@@ -29,8 +30,14 @@ func (c *queueConn) Declare(ctx context.Context, t *queuedriver.Topology, dryRun
 	if dryRun {
 		r.query, r.reads = url.Values{"dry_run": {"true"}}, true
 	}
+	// Checked here too: on the wire a duration past its limit by less than a
+	// millisecond would be within it.
+	whole := queuedriver.Topology{Exchanges: slices.Clone(t.Exchanges), Queues: slices.Clone(t.Queues), Bindings: slices.Clone(t.Bindings)}
+	if err := whole.Validate(&c.caps); err != nil {
+		return nil, err
+	}
 	var out wire.TopologyReply
-	if err := c.call(ctx, r, wire.NewTopology(t), &out); err != nil {
+	if err := c.call(ctx, r, wire.NewTopology(&whole), &out); err != nil {
 		return nil, err
 	}
 	changes := make([]queuedriver.Change, len(out.Changes))
@@ -42,6 +49,15 @@ func (c *queueConn) Declare(ctx context.Context, t *queuedriver.Topology, dryRun
 
 func (c *queueConn) Delete(ctx context.Context, r *queuedriver.DeleteRequest) error {
 	req := request{method: http.MethodDelete, query: url.Values{}}
+	parts := 0
+	for _, given := range []bool{r.Exchange != "", r.Queue != "", r.Binding != nil} {
+		if given {
+			parts++
+		}
+	}
+	if parts > 1 {
+		return lease.Invalidf("delete", "must name one of exchange, queue and binding, names %d", parts)
+	}
 	switch {
 	case r.Binding != nil:
 		req.path = "/v1/bindings"
@@ -103,21 +119,25 @@ func (c *queueConn) Publish(ctx context.Context, ps []queuedriver.Publishing) ([
 
 // splitBatch encodes a batch and splits it into what one request can carry.
 func splitBatch(ps []queuedriver.Publishing) ([][]json.RawMessage, error) {
+	if len(ps) > queuedriver.MaxBatch {
+		return nil, lease.Invalidf("messages", "must be at most %d, are %d", queuedriver.MaxBatch, len(ps))
+	}
 	var parts [][]json.RawMessage
 	var part []json.RawMessage
-	size, bodies := 0, 0
+	size, bodies := 0, 0 // of the part, of all
 	for i := range ps {
 		b, err := wire.NewPublishing(&ps[i])
 		if err != nil {
 			return nil, err
 		}
-		n := len(ps[i].Message.Body)
-		if len(part) == queuedriver.MaxBatch || len(part) > 0 && (size+len(b) > maxPublish || bodies+n > queuedriver.MaxBatchBytes) {
-			parts, part, size, bodies = append(parts, part), nil, 0, 0
+		if bodies += len(ps[i].Message.Body); bodies > queuedriver.MaxBatchBytes {
+			return nil, lease.Invalidf("messages", "must have bodies of at most %d bytes together", queuedriver.MaxBatchBytes)
+		}
+		if len(part) > 0 && size+len(b) > maxPublish {
+			parts, part, size = append(parts, part), nil, 0
 		}
 		part = append(part, b)
 		size += len(b)
-		bodies += n
 	}
 	if part != nil {
 		parts = append(parts, part)
@@ -153,13 +173,10 @@ func (c *queueConn) publish(ctx context.Context, part []json.RawMessage) ([]queu
 }
 
 func (c *queueConn) Settle(ctx context.Context, ss []queuedriver.Settlement) ([]queuedriver.Outcome, error) {
-	return chunked(len(ss), queuedriver.MaxBatch, func(from, to int) ([]queuedriver.Outcome, error) {
-		return c.settle(ctx, ss[from:to])
-	}, func(err error) queuedriver.Outcome { return queuedriver.Outcome{Err: err} })
-}
-
-func (c *queueConn) settle(ctx context.Context, ss []queuedriver.Settlement) ([]queuedriver.Outcome, error) {
-	for i := range ss {
+	if len(ss) == 0 {
+		return nil, nil
+	}
+	for i := range ss { // a verb that does not exist has no place in the request
 		if err := ss[i].Validate(&c.caps); err != nil {
 			return nil, err
 		}
@@ -174,7 +191,7 @@ func (c *queueConn) settle(ctx context.Context, ss []queuedriver.Settlement) ([]
 	}
 	outcomes := make([]queuedriver.Outcome, len(ss))
 	for i, o := range out.Outcomes {
-		outcomes[order[i]] = queuedriver.Outcome{Err: o.Error.Err(), TTL: o.TTL.Duration(), DeadLettered: o.DeadLettered}
+		outcomes[order[i]] = queuedriver.Outcome{Err: o.Error.Err(), TTL: o.Lease.Duration(), DeadLettered: o.DeadLettered}
 	}
 	return outcomes, nil
 }

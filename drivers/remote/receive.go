@@ -22,6 +22,10 @@ const (
 // leaves is let go at once; what its last poll leased on the way is handed
 // back behind its back.
 func (c *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
+	whole := *r // Validate fills in what is left out; zero stays zero here
+	if err := whole.Validate(&c.caps); err != nil {
+		return nil, err
+	}
 	began := time.Now()
 	for {
 		sent := time.Since(began)

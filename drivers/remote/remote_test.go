@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -184,7 +183,7 @@ func TestSilentDaemon(t *testing.T) {
 	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/capabilities" {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, `{"service":"lockkeeper","locks":{},"queues":{}}`)
+			io.WriteString(w, `{"service":"lockkeeper","locks":{"max_ttl_ms":60000},"queues":{}}`)
 			return
 		}
 		silent <- struct{}{}
@@ -307,6 +306,9 @@ func TestLargeBatches(t *testing.T) {
 	if err != nil || len(parts) < 2 {
 		t.Fatalf("%d parts, %v", len(parts), err)
 	}
+	if _, err := splitBatch(append(ps, ps[0])); !errors.Is(err, lease.ErrInvalid) {
+		t.Errorf("bodies past the limit: %v", err)
+	}
 	receipts, err := c.Publish(t.Context(), ps)
 	if err != nil || len(receipts) != len(ps) {
 		t.Fatal(len(receipts), err)
@@ -314,28 +316,6 @@ func TestLargeBatches(t *testing.T) {
 	ds, err := c.Receive(t.Context(), &queuedriver.ReceiveRequest{Queue: "q", Consumer: "c", Max: 10})
 	if err != nil || len(ds) < 2 || len(ds[0].Message.Body) != len(body) {
 		t.Fatalf("%d deliveries, %v", len(ds), err)
-	}
-}
-
-func TestChunks(t *testing.T) {
-	var sizes []int
-	boom := fmt.Errorf("boom: %w", lease.ErrUnknown)
-	do := func(from, to int) ([]error, error) {
-		sizes = append(sizes, to-from)
-		if from == 2 {
-			return nil, boom
-		}
-		return make([]error, to-from), nil
-	}
-	out, err := chunked(5, 2, do, func(err error) error { return err })
-	if err != nil || len(out) != 5 || out[1] != nil || !errors.Is(out[2], boom) || !errors.Is(out[3], boom) || out[4] != nil {
-		t.Errorf("%v, %v", out, err)
-	}
-	if fmt.Sprint(sizes) != "[2 2 1]" {
-		t.Errorf("parts of %v", sizes)
-	}
-	if _, err := chunked(2, 2, func(int, int) ([]error, error) { return nil, boom }, nil); !errors.Is(err, boom) {
-		t.Errorf("one part that fails: %v", err)
 	}
 }
 

@@ -79,7 +79,10 @@ type request struct {
 func (s *session) call(ctx context.Context, r request, in, out any) error {
 	var body []byte
 	if in != nil {
-		var err error
+		err := wire.CheckText(in)
+		if err != nil {
+			return err
+		}
 		if body, err = wire.Encode(in); err != nil {
 			return lease.Invalidf("request", "cannot be sent as JSON: %v", err)
 		}

@@ -52,8 +52,8 @@ type Delivery struct {
 	Seq      uint64      `json:"seq,string" doc:"the message within its queue"`
 	Token    lease.Token `json:"token" doc:"fencing token"`
 	Attempt  int         `json:"attempt" doc:"1 at first"`
-	TTL      Millis      `json:"ttl_ms" doc:"settle or extend it within"`
-	Waited   Millis      `json:"waited_ms" doc:"from the receipt of the request to the moment from which ttl_ms counts"`
+	Lease    Millis      `json:"lease_ms" doc:"settle or extend it within; ttl_ms is the message's own"`
+	Waited   Millis      `json:"waited_ms" doc:"from the receipt of the request to the moment from which lease_ms counts"`
 	Age      Millis      `json:"age_ms" doc:"since it was published"`
 	Exchange string      `json:"exchange"`
 	Key      string      `json:"key"`
@@ -64,7 +64,7 @@ type Delivery struct {
 func NewDelivery(d *queuedriver.Delivery) Delivery {
 	return Delivery{
 		Delivery: EncodeHandle(d.Ref), Queue: d.Queue, Seq: d.Seq, Token: d.Token, Attempt: d.Attempt,
-		TTL: LeaseMillis(d.TTL), Waited: Floor(d.Waited), Age: Floor(d.Age),
+		Lease: LeaseMillis(d.TTL), Waited: Floor(d.Waited), Age: Floor(d.Age),
 		Exchange: d.Route.Exchange, Key: d.Route.Key, Message: NewMessage(d.Message),
 	}
 }
@@ -78,7 +78,7 @@ func (d *Delivery) Driver() (queuedriver.Delivery, error) {
 	return queuedriver.Delivery{
 		Ref:     queuedriver.Ref{Queue: d.Queue, Seq: d.Seq, Token: d.Token},
 		Message: m, Route: queuedriver.Route{Exchange: d.Exchange, Key: d.Key}, Attempt: d.Attempt,
-		TTL: d.TTL.Duration(), Waited: d.Waited.Duration(), Age: d.Age.Duration(),
+		TTL: d.Lease.Duration(), Waited: d.Waited.Duration(), Age: d.Age.Duration(),
 	}, nil
 }
 
@@ -178,7 +178,7 @@ func NewSettleRequest(ss []queuedriver.Settlement) (r *SettleRequest, order []in
 type SettleOutcome struct {
 	Delivery     string   `json:"delivery"`
 	Verb         string   `json:"verb" enum:"ack,nack,release,reject,extend"`
-	TTL          Millis   `json:"ttl_ms,omitempty" doc:"after extend"`
+	Lease        Millis   `json:"lease_ms,omitempty" doc:"after extend"`
 	DeadLettered bool     `json:"dead_lettered,omitempty"`
 	Error        *Problem `json:"error,omitempty"`
 }
