@@ -168,43 +168,36 @@ func TestCancelOvertakesNothing(t *testing.T) {
 	}
 }
 
-// slowQueues returns deliveries only when told to, whether or not the caller
-// is still there.
-type slowQueues struct {
+// lateQueues returns the deliveries of the first Receive only when its caller
+// has gone.
+type lateQueues struct {
 	queuedriver.Conn
-	entered, leave chan struct{}
+	once    sync.Once
+	entered chan struct{}
 }
 
-func (q *slowQueues) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
+func (q *lateQueues) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
 	ds, err := q.Conn.Receive(context.WithoutCancel(ctx), r)
-	q.entered <- struct{}{}
-	<-q.leave
+	q.once.Do(func() {
+		close(q.entered)
+		<-ctx.Done()
+	})
 	return ds, err
 }
 
 func TestVanishedReceiverHandsBack(t *testing.T) {
-	var slow *slowQueues
-	d := start(t, func(c *Config) {
-		slow = &slowQueues{Conn: c.Queues, entered: make(chan struct{}), leave: make(chan struct{})}
-		c.Queues = slow
-	})
+	late := &lateQueues{entered: make(chan struct{})}
+	d := start(t, func(c *Config) { late.Conn, c.Queues = c.Queues, late })
 	d.declare("q")
 	d.ok("POST", "/v1/publish?key=q", "x", nil, "Content-Type", "text/plain")
 	c := d.raw(post("/v1/receive", `{"queue":"q","receive_id":"r"}`))
-	<-slow.entered
+	<-late.entered
 	c.Close()
-	// The server notices; then the driver comes back with a message.
-	go func() {
-		for range 2 {
-			slow.leave <- struct{}{}
-		}
-	}()
 	eventually(t, "the message is back", func() bool {
 		var stats wire.QueuesReply
 		d.ok("GET", "/v1/queues?name=q", "", &stats)
 		return stats.Queues[0].Ready == 1 && stats.Queues[0].InFlight == 0
 	})
-	go func() { <-slow.entered }()
 	var got wire.ReceiveReply
 	d.ok("POST", "/v1/receive", `{"queue":"q"}`, &got)
 	if len(got.Deliveries) != 1 || got.Deliveries[0].Attempt != 1 {
