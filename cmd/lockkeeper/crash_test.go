@@ -53,7 +53,7 @@ func TestCrashes(t *testing.T) {
 		if n%10 == 9 {
 			load += 3 * crashTTL / 2 // until names that were in use at a crash are granted again
 		}
-		time.Sleep(load)
+		time.Sleep(load) //nolint:forbidigo // load, not synchronisation
 		d.kill()
 		d.start()
 	}
@@ -191,14 +191,18 @@ func (l *messageLedger) ack(ctx context.Context, d *queue.Delivery) {
 		if err != nil {
 			return // not held any more: it comes again, or was acked
 		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if _, twice := l.acked[d.Message.ID]; twice {
-			l.found("%s was acked twice, with success", d.Message.ID)
-		}
-		l.acked[d.Message.ID] = time.Now()
+		l.settled(d.Message.ID)
 		return
 	}
+}
+
+func (l *messageLedger) settled(id string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, twice := l.acked[id]; twice {
+		l.found("%s was acked twice, with success", id)
+	}
+	l.acked[id] = time.Now()
 }
 
 // done reports whether each confirmed message was delivered and settled: an
@@ -242,7 +246,7 @@ func (l *lockLedger) cycle(ctx context.Context, locks *lock.Locker, worker int) 
 			return
 		}
 		l.granted(held)
-		time.Sleep(time.Millisecond) // the work under the lock
+		time.Sleep(time.Millisecond) //nolint:forbidigo // the work under the lock
 		l.leaving(held)
 		release, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 		_ = held.Release(release) // lost in a crash, it runs out

@@ -140,6 +140,7 @@ func TestLockInterruptedWhileWaiting(t *testing.T) {
 }
 
 func TestLockLost(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name string
 		lose func(*daemon)

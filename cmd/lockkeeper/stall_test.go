@@ -39,6 +39,7 @@ func TestTruthfulLoss(t *testing.T) {
 
 // stall returns how many holders knew in time.
 func stall(t *testing.T, ttl, stop time.Duration) int {
+	t.Helper()
 	d := startDaemon(t)
 	holders, _ := clients(t, d.url)
 	rivals, _ := clients(t, d.url)
@@ -80,7 +81,7 @@ func stall(t *testing.T, ttl, stop time.Duration) int {
 		return n == stallNames
 	})
 	d.p.signal(syscall.SIGSTOP)
-	time.Sleep(stop) // the stall itself
+	time.Sleep(stop) //nolint:forbidigo // the stall itself
 	d.p.signal(syscall.SIGCONT)
 	all.Wait()
 

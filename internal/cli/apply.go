@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
@@ -55,7 +54,7 @@ func (a *app) readTopology(name string) (*queue.Topology, error) {
 		defer f.Close()
 		in = f
 	}
-	return topofile.Parse(io.Reader(in))
+	return topofile.Parse(in)
 }
 
 // changeJSON is a line of `apply --json`.

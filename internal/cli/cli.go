@@ -88,7 +88,7 @@ with the status of its command.`,
 	}
 	root.PersistentFlags().StringVar(&a.url, "url", url, "server or store to act on; also from "+envURL)
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print results as JSON, one object a line")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageOf(cmd, err) })
+	root.SetFlagErrorFunc(usageOf)
 	root.AddGroup(
 		&cobra.Group{ID: groupLocks, Title: "Locks:"},
 		&cobra.Group{ID: groupQueues, Title: "Queues:"},

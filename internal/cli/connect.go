@@ -85,7 +85,7 @@ func (a *app) withQueues(ctx context.Context, fn func(context.Context, *queue.Br
 }
 
 // closing calls fn and keeps its error unless there is one already.
-func closing(err *error, fn func() error) {
+func closing(err *error, fn func() error) { //nolint:gocritic // the pointer is to the caller's result
 	if e := fn(); *err == nil {
 		*err = e
 	}

@@ -68,14 +68,13 @@ func (e *execution) watch(signals <-chan os.Signal, killAll func(), over <-chan 
 		case <-over:
 			return
 		}
-		switch {
-		case n == 0:
-			e.stop()
-			if running := e.commands(); running > 0 {
-				e.say("waiting for %s to finish; Ctrl-C again ends it", plural(int64(running), "command"))
-			}
-		default:
+		if n > 0 {
 			killAll()
+			continue
+		}
+		e.stop()
+		if running := e.commands(); running > 0 {
+			e.say("waiting for %s to finish; Ctrl-C again ends it", plural(int64(running), "command"))
 		}
 	}
 }
@@ -93,7 +92,7 @@ func (e *execution) handle(ctx context.Context, d *queue.Delivery) error {
 	}
 	released := false
 	defer func() { e.end(released) }()
-	cmd := exec.Command("/bin/sh", "-c", e.exec)
+	cmd := exec.Command("/bin/sh", "-c", e.exec) //nolint:gosec,noctx // ended by child.Stop, with grace; running the user's command is what --exec is for
 	cmd.Env = append(os.Environ(), deliveryEnv(d)...)
 	cmd.Stdin = bytes.NewReader(d.Message.Body)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

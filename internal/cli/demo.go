@@ -99,7 +99,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		d.stock["item-"+strconv.Itoa(i)] = 20 + 40*i + int(d.duration.Seconds())*demoRate/8
 	}
 	d.db = shop.NewMemory(d.stock)
-	db, err := serveDatabase(d.db)
+	db, err := serveDatabase(ctx, d.db)
 	if err != nil {
 		return err
 	}

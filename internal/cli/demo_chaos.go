@@ -45,7 +45,7 @@ func (m *minion) startWith(stdout io.Writer) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, m.args...)
+	cmd := exec.Command(self, m.args...) //nolint:gosec,noctx // this program itself; it is killed by kill()
 	cmd.Stdout = stdout
 	// What it logs about a daemon that is gone is what the demo is about;
 	// it would hide the rest.

@@ -35,8 +35,8 @@ type databaseCall struct {
 	Outcome string      `json:"outcome,omitempty"`
 }
 
-func serveDatabase(db shop.Database) (*databaseServer, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+func serveDatabase(ctx context.Context, db shop.Database) (*databaseServer, error) {
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}

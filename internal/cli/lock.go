@@ -243,15 +243,21 @@ func (r *lockRun) hold(held *lock.Lease, path string) (int, error) {
 			return p.Status(), nil
 		case s := <-r.signals:
 			if ownGroup || !fromTerminal(s) {
-				if err := p.Signal(s.(syscall.Signal)); err != nil {
-					r.say("cannot pass on signal %v: %v", s, err)
-				}
+				r.passOn(p, s)
 			}
 		case <-held.Context().Done():
 			grace := r.graceAfter(held)
 			r.say("%s was lost, ending the command: %v", r.key, context.Cause(held.Context()))
 			p.Stop(grace)
 			return StatusLost, nil
+		}
+	}
+}
+
+func (r *lockRun) passOn(p *child.Process, s os.Signal) {
+	if n, ok := s.(syscall.Signal); ok {
+		if err := p.Signal(n); err != nil {
+			r.say("cannot pass on signal %v: %v", s, err)
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (s *serving) run(ctx context.Context) (err error) {
 	}
 	// The port first: a second daemon started by mistake is told about the
 	// port, which is what it would have to change.
-	ln, err := net.Listen("tcp", s.listen)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.listen)
 	if err != nil {
 		return listenError(s.listen, err)
 	}
