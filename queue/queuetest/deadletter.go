@@ -14,6 +14,7 @@ var deadLetterChecks = []check{
 	{"the delivery limit is exact", deadLimit},
 	{"it may go through an exchange, and keeps its key", deadRoute},
 	{"one that routes nowhere stays", deadNowhere},
+	{"a rejected one that routes nowhere comes back", deadRejectNowhere},
 	{"dead letters of dead letters", deadAgain},
 	{"dead letters are not deduplicated", deadDedup},
 	{"redrive to the origin", redriveOrigin},
@@ -22,22 +23,33 @@ var deadLetterChecks = []check{
 	{"redrive passes the origin's dedup", redriveDedup},
 }
 
+// dies asserts ErrUnsupported where there are no dead letters.
+func (s *suite) dies() bool {
+	s.Helper()
+	if s.caps.DeadLetter {
+		return true
+	}
+	dead := s.queue(fmt.Sprint("dead", len(s.made.Queues)))
+	_, err := s.conn.Declare(s.ctx, &driver.Topology{Queues: []driver.Queue{
+		{Name: s.name("dying"), DeadLetter: &driver.Route{Key: dead}},
+	}}, false)
+	s.unsupported(err, "a queue with a dead letter")
+	return false
+}
+
 // pair declares a queue and its dead letter queue. ok is false, after
 // asserting that the backend says so, if it has none.
 func (s *suite) pair(change ...func(*driver.Queue)) (q, dead string, ok bool) {
 	s.Helper()
+	if !s.dies() {
+		return "", "", false
+	}
 	dead = s.queue("dead")
 	spec := driver.Queue{Name: s.name("q"), DeadLetter: &driver.Route{Key: dead}, Backoff: instantly}
 	for _, c := range change {
 		c(&spec)
 	}
-	t := driver.Topology{Queues: []driver.Queue{spec}}
-	if !s.caps.DeadLetter {
-		_, err := s.conn.Declare(s.ctx, &t, false)
-		s.unsupported(err, "a queue with a dead letter")
-		return "", "", false
-	}
-	s.declare(t)
+	s.declare(driver.Topology{Queues: []driver.Queue{spec}})
 	return spec.Name, dead, true
 }
 
@@ -124,8 +136,8 @@ func deadLimit(s *suite) {
 }
 
 func deadRoute(s *suite) {
-	if !s.caps.DeadLetter {
-		return // pair asserts ErrUnsupported
+	if !s.dies() {
+		return
 	}
 	in, dlx := s.name("in"), s.name("dlx")
 	q, dead := s.name("q"), s.name("dead")
@@ -145,46 +157,124 @@ func deadRoute(s *suite) {
 	}
 }
 
-// A dead letter is never lost for want of a place to go to: the message stays
-// where it is and is tried again.
-func deadNowhere(s *suite) {
-	if !s.caps.DeadLetter {
-		return // pair asserts ErrUnsupported
-	}
+// nowhere declares a queue whose dead letters lead to no queue, and returns
+// the binding that would give them a place.
+func (s *suite) nowhere(limit int, backoff driver.Backoff) (q string, place driver.Binding) {
+	s.Helper()
 	dlx, q := s.name("dlx"), s.name("q")
 	s.declare(driver.Topology{
 		Exchanges: []driver.Exchange{{Name: dlx, Kind: driver.Direct}},
-		Queues:    []driver.Queue{{Name: q, DeadLetter: &driver.Route{Exchange: dlx, Key: "k"}, DeliveryLimit: 1, Backoff: instantly}},
+		Queues: []driver.Queue{{
+			Name: q, DeadLetter: &driver.Route{Exchange: dlx, Key: "k"}, DeliveryLimit: limit, Backoff: backoff,
+		}},
 	})
+	return q, driver.Binding{Exchange: dlx, Queue: s.name("dead"), Key: "k"}
+}
+
+// stays asserts that q has its one message still.
+func (s *suite) stays(q string) {
+	s.Helper()
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Ready+st.Delayed != 1 || st.InFlight != 0 || st.Dropped != 0 || st.DeadLettered != 0 {
+			s.Fatalf("the message is not where it was: %+v", st)
+		}
+	})
+}
+
+// A message past its limit is never lost for want of a place to go to, and
+// never delivered again: it stays where it is, and goes when there is one.
+func deadNowhere(s *suite) {
+	if !s.dies() {
+		return
+	}
+	const limit = 2
+	q, place := s.nowhere(limit, instantly)
 	s.bodies(to(q), "x")
-	if out := s.settle(driver.Settlement{Ref: s.one(q, "x").Ref, Verb: driver.Nack}); out.DeadLettered {
-		s.Error("the outcome says dead-lettered, to nowhere")
+	for attempt := 1; attempt <= limit; attempt++ {
+		d := s.one(q, "x")
+		if d.Attempt != attempt {
+			s.Fatalf("delivery %d is attempt %d", attempt, d.Attempt)
+		}
+		if out := s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Reason: "last"}); out.DeadLettered {
+			s.Error("the outcome says dead-lettered, to nowhere")
+		}
+		s.refused(d.Ref)
 	}
-	if st := s.stats(q); s.caps.Stats && st.Ready+st.Delayed != 1 {
-		s.Fatalf("the message is gone: %+v", st)
-	}
-	dead := s.queue("dead")
-	s.declare(driver.Topology{Bindings: []driver.Binding{{Exchange: dlx, Queue: dead, Key: "k"}}})
-	// Whether it is delivered once more or dead-lettered straight away, it
-	// arrives when there is a place.
-	for end := time.Now().Add(s.h.Patience); time.Now().Before(end); {
-		r := s.request(q, 1)
+	r := s.request(q, 1)
+	for range 10 { // each is past the backoff
 		r.Wait = 20 * time.Millisecond
-		for _, d := range s.fetch(r) {
-			s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack})
+		if ds := s.fetch(r); len(ds) > 0 {
+			s.Fatalf("attempt %d of %d was delivered", ds[0].Attempt, limit)
+		}
+	}
+	s.stays(q)
+	dead := s.queue("dead")
+	s.declare(driver.Topology{Bindings: []driver.Binding{place}})
+	for end := time.Now().Add(s.h.Patience); ; {
+		if ds := s.fetch(r); len(ds) > 0 { // it may need somebody who asks
+			s.Fatalf("attempt %d of %d was delivered", ds[0].Attempt, limit)
 		}
 		if ds := s.fetch(s.request(dead, 1)); len(ds) == 1 {
+			// Why the last attempt failed is kept where it costs nothing.
+			delete(ds[0].Message.Headers, driver.HeaderDeathDetail)
+			s.story(ds[0], driver.Headers{
+				driver.HeaderDeathReason:   driver.ReasonDeliveryLimit,
+				driver.HeaderDeathQueue:    q,
+				driver.HeaderDeathCount:    int64(1),
+				driver.HeaderDeathAttempts: int64(limit),
+				driver.HeaderOriginalRoute: "",
+				driver.HeaderOriginalKey:   q,
+			})
 			s.ack(ds[0])
-			s.none(q)
-			return
+			break
+		}
+		if time.Now().After(end) {
+			s.Fatalf("it did not arrive in %v", s.h.Patience)
 		}
 	}
-	s.Errorf("it did not arrive in %v", s.h.Patience)
+	s.none(q)
+	s.none(dead)
+}
+
+// A rejected message that has nowhere to go comes back to its consumers after
+// the backoff: there is no limit that it is past.
+func deadRejectNowhere(s *suite) {
+	if !s.dies() {
+		return
+	}
+	const pause = 200 * time.Millisecond
+	q, place := s.nowhere(10, driver.Backoff{Min: pause, Max: pause})
+	s.bodies(to(q), "x")
+	d := s.one(q, "x")
+	for attempt := 2; attempt <= 3; attempt++ {
+		began := time.Now()
+		if out := s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Reject, Reason: "bad"}); out.DeadLettered {
+			s.Error("the outcome says dead-lettered, to nowhere")
+		}
+		s.refused(d.Ref)
+		s.stays(q)
+		again := s.one(q, "x")
+		if took := time.Since(began); took < pause/2*9/10 { // jitter takes half at most
+			s.Errorf("it came back after %v, want at least %v", took, pause/2)
+		}
+		if again.Attempt != attempt || again.Token <= d.Token || again.Seq != d.Seq {
+			s.Errorf("it came back as attempt %d of message %d with token %d, want attempt %d of %d with more than %d",
+				again.Attempt, again.Seq, again.Token, attempt, d.Seq, d.Token)
+		}
+		d = again
+	}
+	dead := s.queue("dead")
+	s.declare(driver.Topology{Bindings: []driver.Binding{place}})
+	if out := s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Reject, Reason: "bad"}); !out.DeadLettered {
+		s.Error("with a place to go to, the outcome does not say dead-lettered")
+	}
+	s.want(dead, "x")
+	s.none(q)
 }
 
 func deadAgain(s *suite) {
-	if !s.caps.DeadLetter {
-		return // pair asserts ErrUnsupported
+	if !s.dies() {
+		return
 	}
 	grave, dead, q := s.name("grave"), s.name("dead"), s.name("q")
 	s.declare(driver.Topology{Queues: []driver.Queue{
@@ -206,8 +296,8 @@ func deadAgain(s *suite) {
 }
 
 func deadDedup(s *suite) {
-	if !s.caps.DeadLetter || !s.caps.Dedup {
-		return // asserted elsewhere
+	if !s.dies() || !s.dedups() {
+		return
 	}
 	dead := s.queue("dead", dedupHour)
 	q := s.queue("q", func(q *driver.Queue) { q.DeadLetter = &driver.Route{Key: dead} })
@@ -249,7 +339,7 @@ func (s *suite) redriven() bool {
 	if s.caps.Redrive && s.caps.DeadLetter {
 		return true
 	}
-	_, err := s.conn.Redrive(s.ctx, &driver.RedriveRequest{Queue: s.queue("any")})
+	_, err := s.conn.Redrive(s.ctx, &driver.RedriveRequest{Queue: s.queue(fmt.Sprint("any", len(s.made.Queues)))})
 	s.unsupported(err, "Redrive")
 	return false
 }
@@ -303,8 +393,8 @@ func redrivePart(s *suite) {
 }
 
 func redriveDedup(s *suite) {
-	if !s.caps.Dedup || !s.redriven() {
-		return // asserted elsewhere
+	if !s.dedups() || !s.redriven() {
+		return
 	}
 	q, dead, _ := s.pair(dedupHour)
 	s.publish(to(q), &driver.Message{ID: "id", Body: []byte("a")})

@@ -21,6 +21,8 @@ func (s *suite) delays(q string) bool {
 		return true
 	}
 	s.unsupported(s.outcome(driver.Publishing{Route: to(q), Message: &driver.Message{Delay: time.Second}}), "a delay")
+	s.unsupported(s.outcome(driver.Publishing{Route: to(q), Message: &driver.Message{NotBefore: time.Now().Add(time.Hour).UTC()}}), "a NotBefore")
+	s.none(q)
 	return false
 }
 
@@ -77,9 +79,11 @@ func delayAside(s *suite) {
 	}
 	s.publish(to(q), &driver.Message{Body: []byte("later"), Delay: time.Hour}, body("now"))
 	s.want(q, "now")
-	if st := s.stats(q); s.caps.Stats && (st.Delayed != 1 || st.Ready != 0) {
-		s.Errorf("%d delayed, %d ready, want 1 and 0", st.Delayed, st.Ready)
-	}
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Delayed != 1 || st.Ready != 0 {
+			s.Errorf("%d delayed, %d ready, want 1 and 0", st.Delayed, st.Ready)
+		}
+	})
 }
 
 func delayWakes(s *suite) {

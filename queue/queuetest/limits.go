@@ -33,7 +33,7 @@ func limitNames(s *suite) {
 		})
 		s.bodies(driver.Route{Exchange: n, Key: strings.Repeat("k", driver.MaxKey)}, "x")
 		s.want(n, "x")
-		s.stats(n)
+		s.counted(n, func(driver.QueueStats) {})
 	}
 	bad := map[string]string{"too long": fill(driver.MaxName + 1), "empty": ""}
 	for k, v := range strange {
@@ -48,7 +48,7 @@ func limitNames(s *suite) {
 		_, err = s.conn.Receive(s.ctx, &r)
 		s.field(err, "Receive from a queue name: "+what)
 		_, err = s.conn.Purge(s.ctx, n)
-		s.field(err, "Purge of a queue name: "+what)
+		s.invalid(s.caps.Purge, err, "Purge of a queue name: "+what)
 		if n != "" {
 			s.field(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: n}), "Delete of a queue name: "+what)
 			s.field(s.outcome(driver.Publishing{Route: driver.Route{Exchange: n}, Message: body("x")}), "a route's exchange: "+what)
@@ -89,7 +89,7 @@ func limitMessages(s *suite) {
 	} {
 		s.refusedMessage(q, m, "past the limit: "+what)
 	}
-	if s.caps.Delay {
+	if s.delays(q) {
 		s.publish(to(q), &driver.Message{Delay: driver.MaxDelay})
 	}
 }
@@ -117,7 +117,7 @@ func limitHeaders(s *suite) {
 		"depth": {"a": nested(driver.MaxHeaderDepth - 1)},
 		"key":   {strings.Repeat("k", driver.MaxKey): true},
 	} {
-		rs := s.send(true, to(q), &driver.Message{Headers: h})
+		rs := s.send(s.caps.Mandatory, to(q), &driver.Message{Headers: h})
 		s.must(rs[0].Err, "at the limit: headers' "+what)
 		s.ack(s.receive(q, 1)[0])
 	}
@@ -266,14 +266,14 @@ func limitLists(s *suite) {
 	q := s.queue("q")
 	for _, n := range []int{-1, driver.MaxPeek + 1} {
 		_, err := s.conn.Peek(s.ctx, &driver.PeekRequest{Queue: q, Max: n})
-		s.field(err, fmt.Sprint("Peek of ", n))
+		s.invalid(s.caps.Peek, err, fmt.Sprint("Peek of ", n))
 	}
 	for _, n := range []int{-1, driver.MaxList + 1} {
 		_, err := s.conn.Stats(s.ctx, &driver.StatsRequest{Max: n})
-		s.field(err, fmt.Sprint("Stats of ", n))
+		s.invalid(s.caps.Stats, err, fmt.Sprint("Stats of ", n))
 	}
 	for _, n := range []int{-1, driver.MaxRedrive + 1} {
 		_, err := s.conn.Redrive(s.ctx, &driver.RedriveRequest{Queue: q, Max: n})
-		s.field(err, fmt.Sprint("Redrive of ", n))
+		s.invalid(s.caps.Redrive, err, fmt.Sprint("Redrive of ", n))
 	}
 }

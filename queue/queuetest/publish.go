@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
@@ -156,10 +155,4 @@ func (s *suite) outcome(p driver.Publishing) error {
 		return errNothing
 	}
 	return err
-}
-
-// unsupported asserts that a backend which lacks a power says so.
-func (s *suite) unsupported(err error, what string) {
-	s.Helper()
-	s.is(err, lease.ErrUnsupported, what)
 }

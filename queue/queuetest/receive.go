@@ -117,12 +117,12 @@ func receiveMaxBytes(s *suite) {
 	for range 4 {
 		s.publish(to(q), &driver.Message{Body: make([]byte, 100)})
 	}
-	for _, c := range []struct{ maxBytes, least, most int }{{1, 1, 1}, {100, 1, 1}, {101, 1, 2}, {200, 2, 2}, {0, 4, 4}} {
+	for _, c := range []struct{ maxBytes, want int }{{1, 1}, {99, 1}, {100, 1}, {101, 1}, {199, 1}, {200, 2}, {201, 2}, {0, 4}} {
 		r := s.request(q, 10)
 		r.MaxBytes = c.maxBytes
 		ds := s.fetch(r)
-		if len(ds) < c.least || len(ds) > c.most {
-			s.Errorf("MaxBytes %d returned %d messages of 100 bytes, want %d to %d", c.maxBytes, len(ds), c.least, c.most)
+		if len(ds) != c.want {
+			s.Errorf("MaxBytes %d returned %d messages of 100 bytes, want %d", c.maxBytes, len(ds), c.want)
 		}
 		for _, d := range ds {
 			s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Release})

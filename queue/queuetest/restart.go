@@ -115,14 +115,17 @@ func restartAttempts(s *suite) {
 		s.Errorf("after two failures and a restart it is attempt %d", d.Attempt)
 	}
 	if !s.caps.DelayedNack {
+		s.unsupported(s.try(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: time.Hour}).Err, "a nack with a delay")
 		return
 	}
 	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: time.Hour})
 	s.restart()
 	s.none(q)
-	if st := s.stats(q); st.Delayed != 1 {
-		s.Errorf("%d are delayed, want 1", st.Delayed)
-	}
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Delayed != 1 {
+			s.Errorf("%d are delayed, want 1", st.Delayed)
+		}
+	})
 }
 
 func restartTokens(s *suite) {
@@ -142,8 +145,8 @@ func restartTokens(s *suite) {
 
 func restartDelay(s *suite) {
 	q := s.queue("q")
-	if !s.caps.Delay {
-		return // the delay checks assert ErrUnsupported
+	if !s.delays(q) {
+		return
 	}
 	began := time.Now()
 	const delay = 500 * time.Millisecond
@@ -158,8 +161,8 @@ func restartDelay(s *suite) {
 }
 
 func restartDedup(s *suite) {
-	if !s.caps.Dedup {
-		return // the dedup checks assert ErrUnsupported
+	if !s.dedups() {
+		return
 	}
 	q := s.queue("q", dedupHour)
 	s.publish(to(q), id("1", "a"), id("2", "b"))
@@ -187,8 +190,8 @@ func restartDeadLetter(s *suite) {
 
 func restartKey(s *suite) {
 	q := s.queue("q")
-	if !s.caps.OrderKey {
-		return // the order checks assert ErrUnsupported
+	if !s.orders(q) {
+		return
 	}
 	s.publish(to(q), key("k", "1"), key("k", "2"), key("l", "3"))
 	d := s.one(q, "1")

@@ -27,9 +27,11 @@ func settleAck(s *suite) {
 	d := s.one(q, "a")
 	s.ack(d)
 	s.want(q, "b")
-	if st := s.stats(q); s.caps.Stats && st.Ready+st.InFlight+st.Delayed != 0 {
-		s.Errorf("after acking everything: %+v", st)
-	}
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Ready+st.InFlight+st.Delayed != 0 {
+			s.Errorf("after acking everything: %+v", st)
+		}
+	})
 }
 
 func settleTwice(s *suite) {
@@ -173,9 +175,11 @@ func settleBatch(s *suite) {
 			s.Errorf("outcome %d: %v", i, out[i].Err)
 		}
 	}
-	if st := s.stats(q); s.caps.DeliveryFence && st.InFlight != int64(len(all)/2) {
-		s.Errorf("%d are in flight, want %d", st.InFlight, len(all)/2)
-	}
+	s.counted(q, func(st driver.QueueStats) {
+		if s.caps.DeliveryFence && st.InFlight != int64(len(all)/2) {
+			s.Errorf("%d are in flight, want %d", st.InFlight, len(all)/2)
+		}
+	})
 }
 
 func settleRejectDrops(s *suite) {

@@ -238,7 +238,7 @@ func (s *suite) ack(d driver.Delivery) {
 func (s *suite) refused(ref driver.Ref) {
 	s.Helper()
 	if !s.caps.DeliveryFence {
-		return // its Caps say that it cannot tell
+		return // its Caps say that it cannot tell: it may believe it, and settle what another holds
 	}
 	for verb := driver.Ack; verb <= driver.Extend; verb++ {
 		if out := s.try(driver.Settlement{Ref: ref, Verb: verb}); !errors.Is(out.Err, lease.ErrNotHeld) {
@@ -277,12 +277,45 @@ func (s *suite) field(err error, what string) {
 	}
 }
 
-func (s *suite) stats(q string) driver.QueueStats {
+// unsupported asserts that a backend which lacks a power says so.
+func (s *suite) unsupported(err error, what string) {
+	s.Helper()
+	s.is(err, lease.ErrUnsupported, what)
+}
+
+// invalid is field for a request that needs a power: where the backend lacks
+// it, that may be what it says instead.
+func (s *suite) invalid(has bool, err error, what string) {
+	s.Helper()
+	if !has && errors.Is(err, lease.ErrUnsupported) {
+		return
+	}
+	s.field(err, what)
+}
+
+// notFound asserts that the request about a name that nobody has is refused as
+// such, or as one that needs a power which the backend lacks.
+func (s *suite) notFound(has bool, err error, what string) {
+	s.Helper()
+	if !has {
+		s.unsupported(err, what)
+		return
+	}
+	s.is(err, lease.ErrNotFound, what)
+}
+
+// counted passes the statistics of q to check, or asserts ErrUnsupported
+// where there are none.
+func (s *suite) counted(q string, check func(st driver.QueueStats)) {
 	s.Helper()
 	st, err := s.conn.Stats(s.ctx, &driver.StatsRequest{Queue: q})
+	if !s.caps.Stats {
+		s.unsupported(err, "Stats")
+		return
+	}
 	s.must(err, "Stats")
 	if len(st) != 1 || st[0].Name != q {
 		s.Fatalf("Stats of %s returned %+v", q, st)
 	}
-	return st[0]
+	check(st[0])
 }
