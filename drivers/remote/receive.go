@@ -53,7 +53,7 @@ func (c *queueConn) poll(ctx context.Context, r *queuedriver.ReceiveRequest, wai
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := c.enter(); err != nil { // for the goroutine
+	if err := c.enter(ctx); err != nil { // for the goroutine
 		return nil, err
 	}
 	in := wire.ReceiveRequest{
@@ -74,21 +74,17 @@ func (c *queueConn) poll(ctx context.Context, r *queuedriver.ReceiveRequest, wai
 	case a := <-answer:
 		return a.ds, a.err
 	case <-ctx.Done():
-		if err := c.enter(); err == nil {
-			go c.abandon(in.ReceiveID, answer, cancel)
-		} else {
-			cancel() // closing: nobody is left to hand back
+		abandon := func(ctx context.Context) { c.abandon(ctx, in.ReceiveID, answer, cancel) }
+		if !c.errand(abandonTimeout, abandon) {
+			cancel() // the daemon sees the request end, and hands back
 		}
 		return nil, ctx.Err()
 	}
 }
 
 // abandon ends a poll at the daemon and hands back what it got all the same.
-func (c *queueConn) abandon(id string, answer chan polled, cancel context.CancelFunc) {
-	defer c.calls.Done()
+func (c *queueConn) abandon(ctx context.Context, id string, answer chan polled, cancel context.CancelFunc) {
 	defer cancel()
-	ctx, stop := context.WithTimeout(context.Background(), abandonTimeout)
-	defer stop()
 	for {
 		if err := c.call(ctx, request{method: http.MethodPost, path: "/v1/receive/cancel"}, wire.CancelReceiveRequest{ReceiveID: id}, nil); err != nil {
 			return // cancel cuts the poll off: the daemon hands back

@@ -29,10 +29,14 @@ type session struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
-	mu     sync.Mutex // orders calls.Add and Wait
-	closed bool
-	calls  sync.WaitGroup
+	mu      sync.Mutex // orders the Adds and Waits
+	closing bool       // only errands go on
+	calls   sync.WaitGroup
+	errands sync.WaitGroup
 }
+
+// errandKey marks the context of an errand.
+type errandKey struct{}
 
 func newSession(c *Client) *session {
 	s := &session{c: c}
@@ -40,7 +44,8 @@ func newSession(c *Client) *session {
 	return s
 }
 
-// Close ends the calls under way with lease.ErrClosed.
+// Close ends the calls under way with lease.ErrClosed. What abandoned calls
+// left behind is cleared up first, in bounded time.
 func (s *session) Close() error {
 	s.close()
 	s.c.http.CloseIdleConnections()
@@ -49,21 +54,42 @@ func (s *session) Close() error {
 
 func (s *session) close() {
 	s.mu.Lock()
-	s.closed = true
+	s.closing = true
 	s.mu.Unlock()
+	s.errands.Wait()
 	s.cancel(lease.ErrClosed)
 	s.calls.Wait()
 }
 
-// enter counts a call, unless the session is closed.
-func (s *session) enter() error {
+// enter counts a call, unless the session is closed or closing. An errand's
+// calls are let in until the session is closed.
+func (s *session) enter(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
+	if s.closing && ctx.Value(errandKey{}) == nil {
 		return lease.ErrClosed
 	}
 	s.calls.Add(1)
 	return nil
+}
+
+// errand runs what has to be cleared up behind a call whose caller has left.
+// Close waits for it, so it must be bounded: it is, by timeout. errand reports
+// false if the session is closing; then do is not run.
+func (s *session) errand(timeout time.Duration, do func(ctx context.Context)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing {
+		return false
+	}
+	s.errands.Add(1)
+	go func() {
+		defer s.errands.Done()
+		ctx, cancel := context.WithTimeout(context.WithValue(context.Background(), errandKey{}, true), timeout)
+		defer cancel()
+		do(ctx)
+	}()
+	return true
 }
 
 // request says what to call.
@@ -92,7 +118,7 @@ func (s *session) call(ctx context.Context, r request, in, out any) error {
 
 // send makes one attempt.
 func (s *session) send(ctx context.Context, r request, body []byte, out any) error {
-	if err := s.enter(); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
 	defer s.calls.Done()
