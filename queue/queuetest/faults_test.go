@@ -196,18 +196,55 @@ func (f *faulty) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.O
 // break a promise, and expects the check of that promise to fail.
 func TestFaults(t *testing.T) {
 	for name, f := range faults {
-		t.Run(name, func(t *testing.T) {
-			var pattern []string
-			for _, part := range strings.Split("TestSuite/"+f.check, "/") {
-				pattern = append(pattern, "^"+part)
-			}
-			cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.v")
-			cmd.Env = append(os.Environ(), faultVariable+"="+name)
-			out, err := cmd.CombinedOutput()
-			var exit *exec.ExitError
-			if !errors.As(err, &exit) || !strings.Contains(string(out), "--- FAIL: TestSuite/") {
-				t.Errorf("the suite does not find the fault (%v):\n%s", err, out)
-			}
-		})
+		t.Run(name, func(t *testing.T) { finds(t, "TestSuite", f.check, name) })
+	}
+}
+
+// finds runs one check against a faulty driver and expects it to fail.
+func finds(t *testing.T, test, check, fault string) {
+	var pattern []string
+	for _, part := range strings.Split(test+"/"+check, "/") {
+		pattern = append(pattern, "^"+part)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.v", "-test.timeout=2m")
+	cmd.Env = append(os.Environ(), faultVariable+"="+fault)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || !strings.Contains(string(out), "--- FAIL: "+test+"/"+check) {
+		t.Errorf("the suite does not find the fault (%v):\n%s", err, out)
+	}
+}
+
+// flawed are references that break a promise, and the check that must find
+// it.
+var flawed = map[string]struct {
+	check string
+	flaws flaws
+}{
+	"no order":                      {"Receive/first_in", flaws{lastFirst: true}},
+	"tokens repeat":                 {"Lease/an_expired", flaws{tokensRepeat: true}},
+	"a late ack is accepted":        {"Lease/an_overtaken", flaws{lateAckAccepted: true}},
+	"attempts are not counted":      {"Settle/nack_delivers", flaws{attemptsUncounted: true}},
+	"no limit to the attempts":      {"DeadLetter/the_delivery_limit", flaws{attemptsUncounted: true}},
+	"dedup forgets":                 {"Dedup/an_acked", flaws{dedupForgets: true}},
+	"duplicates are not counted":    {"Dedup/a_fan-out", flaws{duplicatesUnseen: true}},
+	"a key runs twice at once":      {"Order/one_key", flaws{keysConcurrent: true}},
+	"many keys run twice at once":   {"Order/10,000", flaws{keysConcurrent: true}},
+	"dead letters without a story":  {"DeadLetter/reject", flaws{headersMissing: true}},
+	"dead letters cannot go back":   {"DeadLetter/redrive_to_the_origin", flaws{headersMissing: true}},
+	"extend only says so":           {"Lease/extend_keeps", flaws{extendNothing: true}},
+	"a longer extend only says so":  {"Lease/extend_with", flaws{extendNothing: true}},
+	"the delay of a nack is missed": {"Settle/nack_with_a", flaws{nackAtOnce: true}},
+	"the backoff is missed":         {"Settle/nack_with_the", flaws{nackAtOnce: true}},
+	"MaxBytes is passed by one":     {"Receive/MaxBytes", flaws{bytesOverrun: true}},
+	"nowhere drops":                 {"DeadLetter/one_that", flaws{nowhereDrops: true}},
+	"nowhere drops the rejected":    {"DeadLetter/a_rejected", flaws{nowhereDrops: true}},
+	"delivered past the limit":      {"DeadLetter/one_that", flaws{nowhereDelivers: true}},
+}
+
+// TestFlaws does what TestFaults does with a reference that is wrong inside.
+func TestFlaws(t *testing.T) {
+	for name, f := range flawed {
+		t.Run(name, func(t *testing.T) { finds(t, "TestReference", f.check, name) })
 	}
 }

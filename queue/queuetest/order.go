@@ -164,14 +164,19 @@ func orderMany(s *suite) {
 	if !s.orders(q) {
 		return
 	}
-	for i := range each {
-		for from := 0; from < keys; from += 1000 {
-			var ms []*driver.Message
-			for k := from; k < from+1000; k++ {
-				ms = append(ms, key(fmt.Sprint("key ", k), fmt.Sprint(i)))
+	for from := 0; from < keys; from += 1000 {
+		var ms, later []*driver.Message
+		for k := from; k < from+1000; k++ {
+			for i := range each {
+				m := key(fmt.Sprint("key ", k), fmt.Sprint(i))
+				if i == 0 || k%2 == 0 { // one after another, or far apart
+					ms = append(ms, m)
+				} else {
+					later = append(later, m)
+				}
 			}
-			s.publish(to(q), ms...)
 		}
+		s.publish(to(q), append(ms, later...)...)
 	}
 	l := &lanes{
 		busy: map[string]bool{}, next: map[string]int{}, left: keys * each,

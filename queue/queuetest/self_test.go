@@ -46,3 +46,37 @@ func patience() time.Duration {
 // TestSuite runs the suite against a driver that is right or, in a process
 // of TestFaults, against one that is not.
 func TestSuite(t *testing.T) { queuetest.Run(t, harness(t)) }
+
+// TestReference runs it against another driver, which has nothing in common
+// with the engine or, in a process of TestFlaws, against one with a flaw.
+func TestReference(t *testing.T) {
+	r := newReference()
+	r.flaws = flawed[os.Getenv(faultVariable)].flaws
+	var open []*refConn
+	queuetest.Run(t, queuetest.Harness{
+		Open: func(*testing.T) driver.Conn {
+			c := r.connect()
+			open = append(open, c)
+			return c
+		},
+		Restart: func(*testing.T) {
+			for _, c := range open {
+				c.Close()
+			}
+			open = nil
+		},
+		Lease:    250 * time.Millisecond,
+		Patience: patience(),
+	})
+}
+
+// TestBare runs it against a driver that has no optional power: each check
+// must assert that using one is ErrUnsupported.
+func TestBare(t *testing.T) {
+	r := newReference()
+	queuetest.Run(t, queuetest.Harness{
+		Open:    func(*testing.T) driver.Conn { return bare{r.connect()} },
+		Restart: func(*testing.T) {},
+		Lease:   250 * time.Millisecond,
+	})
+}

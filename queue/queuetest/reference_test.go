@@ -1,0 +1,361 @@
+package queuetest_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// reference is the plainest queue backend that keeps every promise: slices
+// under one mutex, walked from the front, by the wall clock. It shows that
+// the suite asks for what the contract says and not for what the engine
+// happens to do.
+type reference struct {
+	flaws flaws
+
+	mu        sync.Mutex
+	exchanges map[string]driver.Exchange
+	queues    map[string]*refQueue
+	bindings  []driver.Binding
+	token     lease.Token
+	changed   chan struct{} // closed, and replaced, when something may have become receivable
+}
+
+// flaws are ways in which a reference breaks its promises.
+type flaws struct {
+	lastFirst         bool // newest messages are delivered first
+	tokensRepeat      bool // every delivery has the same token
+	lateAckAccepted   bool // an overtaken holder settles
+	attemptsUncounted bool // a nack counts for nothing
+	dedupForgets      bool // IDs are not remembered
+	keysConcurrent    bool // messages of one key run at once
+	headersMissing    bool // a dead letter has no story
+	extendNothing     bool // Extend says the TTL and leaves the lease as it was
+	nackAtOnce        bool // the delay of a nack is ignored
+	duplicatesUnseen  bool // Receipt.Queues leaves out those that had it
+	bytesOverrun      bool // MaxBytes is passed by one message
+	nowhereDrops      bool // a dead letter to nowhere is lost
+	nowhereDelivers   bool // a message past its limit is delivered again
+}
+
+type refQueue struct {
+	spec      driver.Queue
+	seq       uint64
+	messages  []*refMessage // in queue order
+	scheduled []*refMessage // not in it yet
+	seen      map[string]time.Time
+	consumers map[string]time.Time
+	stats     driver.QueueStats // counters only
+	next      time.Time         // nothing ends or comes due before
+}
+
+type refMessage struct {
+	seq       uint64
+	message   *driver.Message
+	route     driver.Route
+	published time.Time
+	due       time.Time // not delivered before
+	failed    int       // attempts
+	exhausted bool      // only to be dead-lettered
+	token     lease.Token
+	flying    bool
+	lease     time.Duration
+	until     time.Time // end of the lease
+}
+
+func newReference() *reference {
+	return &reference{
+		exchanges: map[string]driver.Exchange{},
+		queues:    map[string]*refQueue{},
+		changed:   make(chan struct{}),
+	}
+}
+
+func (r *reference) connect() *refConn { return &refConn{reference: r, closed: make(chan struct{})} }
+
+// refConn is one connection to a reference.
+type refConn struct {
+	*reference
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *refConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
+
+func (c *refConn) Caps() driver.Caps {
+	return driver.Caps{
+		Backend: "reference", Durability: driver.Memory,
+		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
+		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
+		Stats: true, FIFO: true,
+		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
+	}
+}
+
+// begin locks, lets pass what is due and returns the time. Whoever gets no
+// error unlocks.
+func (c *refConn) begin(ctx context.Context) (time.Time, error) {
+	c.mu.Lock()
+	err := ctx.Err()
+	select {
+	case <-c.closed:
+		err = lease.ErrClosed
+	default:
+	}
+	if err != nil {
+		c.mu.Unlock()
+		return time.Time{}, err
+	}
+	now := time.Now()
+	for _, q := range c.queues {
+		c.advance(q, now)
+	}
+	return now, nil
+}
+
+func (r *reference) find(name string) (*refQueue, error) {
+	if q := r.queues[name]; q != nil {
+		return q, nil
+	}
+	return nil, fmt.Errorf("queue %q: %w", name, lease.ErrNotFound)
+}
+
+func (r *reference) wake() {
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+// advance ends the leases that ran out, queues what was scheduled for now,
+// and tries again to dead-letter what could not be.
+func (r *reference) advance(q *refQueue, now time.Time) {
+	if now.Before(q.next) {
+		return
+	}
+	slices.SortStableFunc(q.scheduled, func(a, b *refMessage) int { return a.due.Compare(b.due) })
+	for len(q.scheduled) > 0 && !q.scheduled[0].due.After(now) {
+		q.append(q.scheduled[0])
+		q.scheduled = q.scheduled[1:]
+	}
+	for _, m := range slices.Clone(q.messages) {
+		switch {
+		case m.flying && now.After(m.until):
+			q.stats.Expired++
+			r.failed(q, m, now, 0, "lease expired")
+		case m.exhausted && !m.due.After(now) && !r.flaws.nowhereDelivers:
+			r.exhaust(q, m, now, "")
+		}
+	}
+	q.next = now.Add(time.Hour)
+	for _, m := range slices.Concat(q.messages, q.scheduled) {
+		if m.flying {
+			q.soon(m.until)
+		} else if m.due.After(now) {
+			q.soon(m.due)
+		}
+	}
+	r.wake()
+}
+
+// soon makes the queue look again at a time.
+func (q *refQueue) soon(at time.Time) {
+	if at.Before(q.next) {
+		q.next = at
+	}
+}
+
+func (q *refQueue) append(m *refMessage) {
+	q.seq++
+	m.seq = q.seq
+	q.messages = append(q.messages, m)
+}
+
+func (q *refQueue) remove(m *refMessage) {
+	q.messages = slices.DeleteFunc(q.messages, func(x *refMessage) bool { return x == m })
+}
+
+// enqueue stores a message that was routed to q.
+func (q *refQueue) enqueue(now, due time.Time, r driver.Route, m *driver.Message) {
+	q.stats.Published++
+	stored := &refMessage{message: m, route: r, published: now, due: due}
+	if due.After(now) {
+		q.scheduled = append(q.scheduled, stored)
+		q.soon(due)
+		return
+	}
+	q.append(stored)
+}
+
+func (c *refConn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
+	if err := driver.ValidateBatch(ps); err != nil {
+		return nil, err
+	}
+	now, err := c.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer c.mu.Unlock()
+	rs := make([]driver.Receipt, len(ps))
+	for i := range ps {
+		rs[i] = c.publish(now, &ps[i])
+	}
+	c.wake()
+	return rs, nil
+}
+
+func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt {
+	to, err := r.match(p.Route, p.Message.Headers)
+	if err == nil && len(to) == 0 && p.Mandatory {
+		err = driver.ErrUnroutable
+	}
+	if err != nil {
+		return driver.Receipt{Err: err}
+	}
+	m := *p.Message
+	m.Body, m.Headers = bytes.Clone(m.Body), maps.Clone(m.Headers)
+	due := m.NotBefore
+	if m.Delay > 0 {
+		due = now.Add(m.Delay)
+	}
+	receipt := driver.Receipt{Durability: driver.Memory, Queues: len(to)}
+	stored := 0
+	for _, q := range to {
+		if q.duplicate(now, m.ID) && !r.flaws.dedupForgets {
+			q.stats.Duplicates++
+			continue
+		}
+		stored++
+		q.enqueue(now, due, p.Route, &m)
+	}
+	receipt.Duplicate = len(to) > 0 && stored == 0
+	if r.flaws.duplicatesUnseen {
+		receipt.Queues = stored
+	}
+	return receipt
+}
+
+// duplicate remembers an ID, and reports whether it did so before.
+func (q *refQueue) duplicate(now time.Time, id string) bool {
+	if q.spec.DedupWindow == 0 || id == "" {
+		return false
+	}
+	if at, ok := q.seen[id]; ok && now.Sub(at) <= q.spec.DedupWindow {
+		return true
+	}
+	q.seen[id] = now
+	return false
+}
+
+// refPoll is how often a waiting Receive looks at the clock.
+const refPoll = 5 * time.Millisecond
+
+func (c *refConn) Receive(ctx context.Context, req *driver.ReceiveRequest) ([]driver.Delivery, error) {
+	r, caps := *req, c.Caps()
+	if err := r.Validate(&caps); err != nil {
+		return nil, err
+	}
+	received := time.Now()
+	for {
+		now, err := c.begin(ctx)
+		if err != nil {
+			return nil, err
+		}
+		q, err := c.find(r.Queue)
+		if err != nil {
+			c.mu.Unlock()
+			return nil, err
+		}
+		q.consumers[r.Consumer] = now
+		ds := c.take(q, &r, received, now)
+		changed := c.changed
+		c.mu.Unlock()
+		left := r.Wait - now.Sub(received)
+		if len(ds) > 0 || left <= 0 {
+			return ds, nil
+		}
+		timer := time.NewTimer(min(left, refPoll))
+		select {
+		case <-changed:
+		case <-timer.C:
+		case <-c.closed:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// take leases what there is for one Receive.
+func (r *reference) take(q *refQueue, req *driver.ReceiveRequest, received, now time.Time) []driver.Delivery {
+	ttl := req.Lease
+	if ttl == 0 {
+		ttl = q.spec.Lease
+	}
+	var ds []driver.Delivery
+	size := 0
+	busy := map[string]bool{} // keys of the messages in front
+	messages := q.messages
+	if r.flaws.lastFirst {
+		messages = slices.Clone(messages)
+		slices.Reverse(messages)
+	}
+	for _, m := range messages {
+		key := m.message.OrderKey
+		blocked := key != "" && busy[key] && !r.flaws.keysConcurrent
+		busy[key] = true
+		if m.flying || blocked || m.due.After(now) || m.exhausted && !r.flaws.nowhereDelivers {
+			continue
+		}
+		over := size+len(m.message.Body) > req.MaxBytes
+		if r.flaws.bytesOverrun {
+			over = size >= req.MaxBytes
+		}
+		if len(ds) == req.Max || len(ds) > 0 && over {
+			break
+		}
+		size += len(m.message.Body)
+		r.token++
+		m.flying, m.token, m.lease, m.until = true, r.token, ttl, now.Add(ttl)
+		if r.flaws.tokensRepeat {
+			m.token = 1
+		}
+		q.soon(m.until)
+		ds = append(ds, driver.Delivery{
+			Ref:     driver.Ref{Queue: q.spec.Name, Seq: m.seq, Token: m.token},
+			Message: m.message, Route: m.route, Attempt: m.failed + 1,
+			TTL: ttl, Waited: now.Sub(received), Age: now.Sub(m.published),
+		})
+	}
+	q.stats.Delivered += int64(len(ds))
+	return ds
+}
+
+func (c *refConn) Detach(ctx context.Context, queue, consumer string) error {
+	if _, err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	if q := c.queues[queue]; q != nil {
+		delete(q.consumers, consumer)
+	}
+	return nil
+}
+
+// pause is the queue's backoff after so many failed attempts.
+func (q *refQueue) pause(failed int) time.Duration {
+	d := q.spec.Backoff.Min
+	for ; failed > 1 && d < q.spec.Backoff.Max; failed-- {
+		d *= 2
+	}
+	d = min(d, q.spec.Backoff.Max)
+	return d - rand.N(d/2+1)
+}
