@@ -121,7 +121,11 @@ func (d *Delivery) Extend(ctx context.Context, t time.Duration) error {
 	if t > 0 {
 		d.held.SetTTL(t)
 	}
-	return wrap("extend", d.Queue, d.held.RenewNow(ctx))
+	err := d.held.RenewNow(ctx)
+	if err != nil && d.held.Check() != nil {
+		err = d.notHeld()
+	}
+	return wrap("extend", d.Queue, err)
 }
 
 // end ends the lease on this side and makes room for another delivery.

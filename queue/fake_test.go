@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -29,6 +31,8 @@ type fakeConn struct {
 	settled   []driver.Settlement // but for extensions
 	settles   int                 // calls, but for extensions
 	detached  int
+	back      bool // what is nacked or released comes back
+	noExtend  bool // Caps say so
 	token     lease.Token
 	changed   chan struct{}
 }
@@ -54,7 +58,10 @@ func newBroker(t *testing.T, c *fakeConn) *Broker {
 }
 
 func (c *fakeConn) Caps() driver.Caps {
-	return driver.Caps{Extend: true, DeliveryFence: true, MinLease: time.Second, MaxLease: time.Hour, MaxBody: driver.MaxBody}
+	return driver.Caps{
+		Extend: !c.noExtend, DeliveryFence: true, DelayedNack: true, Mandatory: true, OrderKey: true,
+		MinLease: time.Second, MaxLease: time.Hour, MaxBody: driver.MaxBody,
+	}
 }
 
 func (c *fakeConn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
@@ -109,18 +116,10 @@ func (c *fakeConn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]dri
 	defer timer.Stop()
 	for {
 		c.mu.Lock()
-		n := min(len(c.ready), r.Max)
-		ds := append([]driver.Delivery(nil), c.ready[:n]...)
-		c.ready = c.ready[n:]
-		for i := range ds {
-			c.token++
-			ds[i].Token = c.token
-			ds[i].Waited = time.Since(began)
-			c.flying[ds[i].Seq] = ds[i]
-		}
+		ds := c.take(r.Max, time.Since(began))
 		changed := c.changed
 		c.mu.Unlock()
-		if n > 0 {
+		if len(ds) > 0 {
 			return ds, nil
 		}
 		select {
@@ -131,6 +130,38 @@ func (c *fakeConn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]dri
 			return nil, ctx.Err()
 		}
 	}
+}
+
+// take leases what is ready, one message of a key at a time. c.mu is held.
+func (c *fakeConn) take(most int, waited time.Duration) (ds []driver.Delivery) {
+	busy := map[string]bool{}
+	for _, d := range c.flying {
+		busy[d.Message.OrderKey] = true
+	}
+	busy[""] = false
+	var left []driver.Delivery
+	for _, d := range c.ready {
+		key := d.Message.OrderKey
+		if busy[key] || len(ds) == most {
+			busy[key] = key != ""
+			left = append(left, d)
+			continue
+		}
+		busy[key] = key != ""
+		c.token++
+		d.Token, d.Waited = c.token, waited
+		c.flying[d.Seq] = d
+		ds = append(ds, d)
+	}
+	c.ready = left
+	return ds
+}
+
+// lose makes the backend forget that anything is in flight.
+func (c *fakeConn) lose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.flying)
 }
 
 func (c *fakeConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Outcome, error) {
@@ -159,6 +190,15 @@ func (c *fakeConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver
 		default:
 			delete(c.flying, s.Ref.Seq)
 			c.settled = append(c.settled, s)
+			if c.back && s.Verb != driver.Ack {
+				if s.Verb == driver.Nack {
+					d.Attempt++
+				}
+				c.ready = append(c.ready, d)
+				slices.SortFunc(c.ready, func(a, b driver.Delivery) int { return cmp.Compare(a.Seq, b.Seq) })
+			}
+			close(c.changed)
+			c.changed = make(chan struct{})
 		}
 		if i == 0 && s.Verb != driver.Extend {
 			c.settles++

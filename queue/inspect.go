@@ -78,16 +78,21 @@ func (b *Broker) Purge(ctx context.Context, queue string) (int64, error) {
 }
 
 // Redrive moves dead letters back to where they were first published, or to
-// r.To, and says how many. Max 0 means all that there are. Each message moves
+// r.To, and says how many. Max 0 means all that there are; it may exceed
+// driver.MaxRedrive, which bounds a single call of the driver. Each message moves
 // atomically; if an error ends it, those counted have been moved. A dead
 // letter whose way back leads nowhere stays.
 func (b *Broker) Redrive(ctx context.Context, r *RedriveRequest) (int64, error) {
 	if r == nil {
 		r = &RedriveRequest{}
 	}
+	page := *r
+	page.Max = min(r.Max, driver.MaxRedrive)
+	if err := page.Validate(); err != nil {
+		return 0, wrap("redrive", r.Queue, err)
+	}
 	left := r.Max
-	all := left == 0
-	if all {
+	if left == 0 {
 		// What comes back while we work must not keep us here for ever.
 		st, err := b.Stats(ctx, r.Queue)
 		if err != nil {
@@ -97,11 +102,7 @@ func (b *Broker) Redrive(ctx context.Context, r *RedriveRequest) (int64, error) 
 	}
 	var moved int64
 	for left > 0 {
-		page := *r
 		page.Max = min(left, driver.MaxRedrive)
-		if err := page.Validate(); err != nil {
-			return moved, wrap("redrive", r.Queue, err)
-		}
 		n, err := b.conn.Redrive(ctx, &page)
 		moved += n
 		left -= int(n)

@@ -30,7 +30,8 @@ var errDraining = fmt.Errorf("drain timeout passed: %w", ErrClosed)
 // itself: nil acks; RetryAfter asks for another attempt after a time; Reject
 // dead-letters at once; ErrRelease hands the message back uncounted; any
 // other error, and a panic, asks for another attempt after the queue's
-// backoff, or dead-letters after the last.
+// backoff, or dead-letters after the last. On a backend that cannot delay
+// what failed (Caps.DelayedNack) the next attempt is made at once.
 type Handler func(ctx context.Context, d *Delivery) error
 
 // ServeOptions of Serve; nil and zero values work.
@@ -131,6 +132,9 @@ func (s *serving) handle(d *Delivery) {
 	defer stop()
 	err := s.call(ctx, d)
 	v := verdictOf(err)
+	if !s.b.caps.DelayedNack {
+		v.delay, v.backoff = 0, false
+	}
 	if err != nil && s.drained.Err() != nil {
 		v = ReleaseVerdict() // it failed because we made it
 	}
