@@ -1,0 +1,145 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// given receives n deliveries of as many messages.
+func given(t *testing.T, b *Broker, c *fakeConn, n int) (ds []*Delivery) {
+	for range n {
+		c.put(msg("x"))
+	}
+	cons, err := b.Consumer(t.Context(), "q", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for len(ds) < n {
+		got, err := cons.Receive(t.Context(), n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ds = append(ds, got...)
+	}
+	return ds
+}
+
+// A Settle that is given up before it was sent did nothing; one after that is
+// unknown. Both may be made again.
+func TestSettleIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		ds := given(t, b, c, 2)
+		gate := make(chan struct{})
+		c.set(func() { c.onSettle = func(context.Context, []driver.Settlement) error { <-gate; return nil } })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		first, second := make(chan error, 1), make(chan error, 1)
+		go func() { first <- ds[0].Ack(ctx) }()
+		synctest.Wait() // the first is under way
+		go func() { second <- ds[1].Ack(ctx) }()
+		synctest.Wait()
+		wantIs(t, ds[0].Ack(t.Context()), ErrConflict)
+		err := <-first
+		wantIs(t, err, ErrUnknown)
+		wantIs(t, err, context.DeadlineExceeded)
+		err = <-second
+		wantIs(t, err, context.DeadlineExceeded)
+		if errors.Is(err, ErrUnknown) {
+			t.Errorf("one that was never sent: %v", err)
+		}
+		close(gate)
+		synctest.Wait()
+		if len(c.settled) != 1 {
+			t.Errorf("settled %v, want the first only", c.settled)
+		}
+		wantIs(t, ds[0].Ack(t.Context()), ErrNotHeld)
+		if err := ds[1].Ack(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A delivery that is not held is refused, and only that one.
+func TestSettleOutcomesOfABatch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		ds := given(t, b, c, 3)
+		c.mu.Lock()
+		delete(c.flying, ds[1].Seq())
+		c.mu.Unlock()
+		for i, d := range ds {
+			err := d.Settle(t.Context(), NackVerdict(time.Second, "later"))
+			if i == 1 {
+				wantIs(t, err, ErrNotHeld)
+			} else if err != nil {
+				t.Error(err)
+			}
+		}
+		if ds[2].Token() <= ds[0].Token() {
+			t.Errorf("token %d after %d", ds[2].Token(), ds[0].Token())
+		}
+	})
+}
+
+// A settlement that was certainly not carried out is made again, but not
+// past the lease.
+func TestSettleInsistsWhileHeld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		ds := given(t, b, c, 2)
+		fails := 3
+		c.set(func() {
+			c.onSettle = func(context.Context, []driver.Settlement) error {
+				if fails--; fails >= 0 {
+					return ErrUnavailable
+				}
+				return nil
+			}
+		})
+		if err := ds[0].Ack(t.Context()); err != nil {
+			t.Error(err)
+		}
+		c.set(func() { c.onSettle = func(context.Context, []driver.Settlement) error { return ErrUnavailable } })
+		began := time.Now()
+		wantIs(t, ds[1].Ack(t.Context()), ErrNotHeld)
+		wantIs(t, context.Cause(ds[1].Context()), ErrExpired)
+		if took := time.Since(began); took > fakeLease+maxPause {
+			t.Errorf("it insisted for %v on a lease of %v", took, fakeLease)
+		}
+	})
+}
+
+// short returns fewer outcomes and receipts than it was asked for.
+type short struct{ *fakeConn }
+
+func (s short) Settle(context.Context, []driver.Settlement) ([]driver.Outcome, error) {
+	return nil, nil
+}
+
+func (s short) Publish(context.Context, []driver.Publishing) ([]driver.Receipt, error) {
+	return nil, nil
+}
+
+// A driver that answers for less than it was asked leaves the rest unknown.
+func TestShortAnswersAreUnknown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		b.conn = short{c}
+		b.settler.conn = short{c}
+		d := given(t, b, c, 1)[0]
+		wantIs(t, d.Ack(t.Context()), ErrUnknown)
+		wantIs(t, d.Extend(t.Context(), 0), ErrUnknown)
+		_, err := b.Publish(t.Context(), Route{Key: "q"}, msg("x"))
+		wantIs(t, err, ErrUnknown)
+	})
+}
