@@ -104,17 +104,18 @@ func (b *Broker) Close() error {
 		b.mu.Unlock()
 		close(b.closing)
 
-		errs := make([]error, len(parts))
+		errs := make([]error, len(parts)+1)
 		var wg sync.WaitGroup
 		for p := range parts {
-			i := len(errs) - len(parts)
+			i := len(parts)
 			delete(parts, p)
 			wg.Go(func() { errs[i] = p.Close() })
 		}
 		wg.Wait()
 		b.keeper.Close(ErrClosed)
 		b.settler.close()
-		b.err = wrap("close queue client", "", errors.Join(append(errs, b.conn.Close())...))
+		errs[0] = b.conn.Close()
+		b.err = wrap("close queue client", "", errors.Join(errs...))
 	})
 	<-b.closed
 	return b.err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"time"
 
 	_ "github.com/lockkeeper/lockkeeper/engine" // mem:// and file://
@@ -17,11 +16,11 @@ func ExampleBroker_Serve() {
 	defer stop()
 	b, err := queue.Open(ctx, "mem://")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer b.Close()
 	if err := b.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{{Name: "orders"}}}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	// Publish returns when the messages are as safe as the receipts say. A
@@ -31,7 +30,7 @@ func ExampleBroker_Serve() {
 		&queue.Message{OrderKey: "ann", Body: []byte("ann buys milk")},
 	)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(len(receipts), "messages, safe in", receipts[0].Durability)
 
@@ -44,7 +43,7 @@ func ExampleBroker_Serve() {
 		return nil // acks; an error would make another attempt
 	}, nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	// Output:
 	// 2 messages, safe in memory
@@ -57,11 +56,11 @@ func ExamplePublisher() {
 	ctx := context.Background()
 	b, err := queue.Open(ctx, "mem://")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer b.Close()
 	if err := b.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{{Name: "events"}}}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	p := b.Publisher(nil)
@@ -70,20 +69,20 @@ func ExamplePublisher() {
 		// Send waits only while the window is full.
 		last, err = p.Send(ctx, queue.Route{Key: "events"}, &queue.Message{Body: fmt.Appendf(nil, "event %d", i)})
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	receipt, err := last.Receipt(ctx)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println("the last one is in", receipt.Queues, "queue")
 	if err := p.Close(); err != nil { // the first failure of any, after all are decided
-		log.Fatal(err)
+		panic(err)
 	}
 	st, err := b.Stats(ctx, "events")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(st.Ready, "are ready")
 	// Output:
@@ -96,45 +95,45 @@ func ExampleConsumer() {
 	ctx := context.Background()
 	b, err := queue.Open(ctx, "mem://")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer b.Close()
 	if err := b.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{{Name: "mails"}}}); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	if _, err := b.Publish(ctx, queue.Route{Key: "mails"},
 		&queue.Message{Body: []byte("to ann")},
 		&queue.Message{Body: []byte("to bob")},
 		&queue.Message{Body: []byte("to cat")},
 	); err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	c, err := b.Consumer(ctx, "mails", nil)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	ds, err := c.Receive(ctx, 2) // up to 2, at least 1
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, d := range ds {
 		// Before a write that must not happen twice: is it still ours? The
 		// token tells the same to a database.
 		if err := d.Check(); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 		fmt.Printf("%s, fenced: %v\n", d.Message.Body, d.Token() > 0)
 		if err := d.Ack(ctx); err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 	if err := c.Close(); err != nil { // hands back what was not received
-		log.Fatal(err)
+		panic(err)
 	}
 	st, err := b.Stats(ctx, "mails")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println(st.Ready, "left for others")
 	// Output:
@@ -149,7 +148,7 @@ func ExampleBroker_Redrive() {
 	ctx := context.Background()
 	b, err := queue.Open(ctx, "mem://")
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	defer b.Close()
 	err = b.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{
@@ -162,12 +161,12 @@ func ExampleBroker_Redrive() {
 		},
 	}})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	_, err = b.Publish(ctx, queue.Route{Key: "payments"},
 		&queue.Message{Body: []byte("pay 10"), Delay: 20 * time.Millisecond})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 
 	// serve handles messages of a queue until h says that it has enough.
@@ -184,7 +183,7 @@ func ExampleBroker_Redrive() {
 			return err
 		}, nil)
 		if err != nil {
-			log.Fatal(err)
+			panic(err)
 		}
 	}
 
@@ -202,7 +201,7 @@ func ExampleBroker_Redrive() {
 
 	dead, err := b.Peek(ctx, "dead", 0, 10)
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	for _, m := range dead {
 		h := m.Message.Headers
@@ -211,7 +210,7 @@ func ExampleBroker_Redrive() {
 
 	moved, err := b.Redrive(ctx, &queue.RedriveRequest{Queue: "dead"})
 	if err != nil {
-		log.Fatal(err)
+		panic(err)
 	}
 	fmt.Println("driven back:", moved)
 	serve("payments", func(d *queue.Delivery) error {

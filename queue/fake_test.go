@@ -52,6 +52,7 @@ func (c *fakeConn) set(change func()) {
 
 // newBroker is closed at the end of the test.
 func newBroker(t *testing.T, c *fakeConn) *Broker {
+	t.Helper()
 	b := New(c, &Config{Clock: lease.GoClock(), Logger: slog.New(slog.DiscardHandler), RetryFor: 30 * time.Second})
 	t.Cleanup(func() { b.Close() })
 	return b
@@ -226,6 +227,9 @@ func (c *fakeConn) verbs() []driver.Verb {
 	}
 	return vs
 }
+
+// pass lets time pass in a bubble of testing/synctest.
+func pass(d time.Duration) { <-time.After(d) }
 
 func wantIs(t *testing.T, err, target error) {
 	t.Helper()

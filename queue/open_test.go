@@ -13,6 +13,7 @@ import (
 
 // register registers for the time of a test.
 func register(t *testing.T, scheme string, open Opener) {
+	t.Helper()
 	Register(scheme, open)
 	t.Cleanup(func() {
 		openers.Lock()

@@ -101,7 +101,7 @@ func TestSendsContextDoesNotEndThePublish(t *testing.T) {
 func TestPublisherCloseFlushes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newFake()
-		c.onPublish = func(context.Context, []driver.Publishing) error { time.Sleep(time.Second); return nil }
+		c.onPublish = func(context.Context, []driver.Publishing) error { pass(time.Second); return nil }
 		b := newBroker(t, c)
 		p := b.Publisher(&PublisherOptions{MaxBatch: 2, Optional: true})
 		var want []string

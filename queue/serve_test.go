@@ -16,6 +16,7 @@ import (
 
 // serve runs Serve until stop is called, which returns what Serve returned.
 func serve(t *testing.T, b *Broker, o *ServeOptions, h Handler) (stop func() error) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(ctx, "q", h, o) }()
@@ -58,7 +59,7 @@ func TestServeKeepsKeysInOrder(t *testing.T) {
 			}
 			most = max(most, running)
 			mu.Unlock()
-			time.Sleep(time.Second)
+			pass(time.Second)
 			mu.Lock()
 			defer mu.Unlock()
 			busy[key] = false
@@ -68,7 +69,7 @@ func TestServeKeepsKeysInOrder(t *testing.T) {
 			got[key]++
 			return nil
 		})
-		time.Sleep(each*time.Second + time.Millisecond)
+		pass(each*time.Second + time.Millisecond)
 		mu.Lock()
 		for k := range keys {
 			key := fmt.Sprint("k", k)
@@ -80,7 +81,7 @@ func TestServeKeepsKeysInOrder(t *testing.T) {
 			t.Errorf("at most %d keys ran at once, want %d", most, keys)
 		}
 		mu.Unlock()
-		time.Sleep(2 * each * time.Second)
+		pass(2 * each * time.Second)
 		if err := stop(); err != nil || got["k3"] != each {
 			t.Errorf("%v; the failing key has %d handled, want %d", err, got["k3"], each)
 		}
@@ -118,7 +119,7 @@ func TestServeLostLease(t *testing.T) {
 						fake.set(func() { fake.onSettle = nil })
 						return returns
 					})
-					time.Sleep(2 * fakeLease)
+					pass(2 * fakeLease)
 					if err := stop(); err != nil {
 						t.Error(err)
 					}
@@ -165,7 +166,7 @@ func TestServeDrainTimeout(t *testing.T) {
 		stop := serve(t, b, &ServeOptions{DrainTimeout: 3 * time.Second}, func(ctx context.Context, d *Delivery) error {
 			<-ctx.Done()
 			cause = context.Cause(ctx)
-			time.Sleep(time.Minute) // its delivery is extended meanwhile
+			pass(time.Minute) // its delivery is extended meanwhile
 			return d.Check()
 		})
 		synctest.Wait()
@@ -324,11 +325,11 @@ func TestExtend(t *testing.T) {
 				return nil
 			}
 		})
-		time.Sleep(fakeLease / 2)
+		pass(fakeLease / 2)
 		if err := d.Extend(t.Context(), time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(50 * time.Second)
+		pass(50 * time.Second)
 		if err := d.Check(); err != nil {
 			t.Errorf("50 s after it was extended for a minute: %v", err)
 		}
@@ -364,7 +365,7 @@ func TestExtendUnsupported(t *testing.T) {
 			t.Fatal(err)
 		}
 		wantIs(t, ds[0].Extend(t.Context(), time.Minute), ErrUnsupported)
-		time.Sleep(fakeLease)
+		pass(fakeLease)
 		wantIs(t, ds[0].Check(), ErrExpired) // nobody tried to extend it
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 // given receives n deliveries of as many messages.
 func given(t *testing.T, b *Broker, c *fakeConn, n int) (ds []*Delivery) {
+	t.Helper()
 	for range n {
 		c.put(msg("x"))
 	}

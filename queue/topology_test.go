@@ -77,6 +77,7 @@ func (o *operated) Redrive(_ context.Context, r *driver.RedriveRequest) (int64, 
 }
 
 func operate(t *testing.T) (*Broker, *operated) {
+	t.Helper()
 	o := &operated{fakeConn: newFake()}
 	b := New(o, nil)
 	t.Cleanup(func() { b.Close() })
@@ -86,14 +87,14 @@ func operate(t *testing.T) (*Broker, *operated) {
 func TestDeclareLeavesTheCallersTopology(t *testing.T) {
 	b, o := operate(t)
 	o.changes = []driver.Change{{Action: "create", What: "queue", Name: "q"}}
-	make := func() *Topology {
+	fresh := func() *Topology {
 		return &Topology{
 			Exchanges: []Exchange{{Name: "e", Kind: HeadersKind}},
 			Queues:    []QueueSpec{{Name: "dead"}, {Name: "q", DeadLetter: &Route{Key: "dead"}}},
 			Bindings:  []Binding{{Exchange: "e", Queue: "q", Args: Headers{"n": 1}}},
 		}
 	}
-	given := make()
+	given := fresh()
 	if err := b.Declare(t.Context(), given); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestDeclareLeavesTheCallersTopology(t *testing.T) {
 			t.Errorf("%s: dry run is %v", name, dry)
 		}
 	}
-	if !reflect.DeepEqual(given, make()) {
+	if !reflect.DeepEqual(given, fresh()) {
 		t.Errorf("the caller's topology was changed to %+v", given)
 	}
 	sent := o.declared[0]
@@ -193,7 +194,10 @@ func TestAllStatsPages(t *testing.T) {
 		t.Errorf("asked %+v", o.asked)
 	}
 	o.asked = nil
-	for range b.AllStats(t.Context(), "") {
+	for _, err := range b.AllStats(t.Context(), "") {
+		if err != nil {
+			t.Error(err)
+		}
 		break
 	}
 	if len(o.asked) != 1 {

@@ -57,6 +57,7 @@ func (v Verdict) String() string {
 		return "release"
 	case driver.Reject:
 		return "reject"
+	case driver.Extend: // is no verdict
 	}
 	return fmt.Sprintf("verdict(%d)", v.verb)
 }

@@ -29,12 +29,12 @@ func FuzzHeaders(f *testing.F) {
 		if x != x {
 			x = 0 // NaN is equal to nothing
 		}
-		make := func() Headers {
+		fresh := func() Headers {
 			return Headers{key: text, "i": i, "x": x, "u": u, "m": map[string]any{key: i}, "l": []any{i, Headers{key: x}}}
 		}
-		h := make()
+		h := fresh()
 		once := h.Normalize()
-		if !reflect.DeepEqual(h, make()) {
+		if !reflect.DeepEqual(h, fresh()) {
 			t.Fatalf("Normalize changed its argument to %v", h)
 		}
 		if twice := once.Normalize(); !reflect.DeepEqual(once, twice) {

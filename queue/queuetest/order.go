@@ -60,12 +60,12 @@ func orderFailing(s *suite) {
 	}
 	s.publish(to(keyed), key("bad", "poison"), key("bad", "next"), key("good", "1"), key("good", "2"))
 	d := s.one(keyed, "poison")
-	if s.caps.DelayedNack {
-		s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 300 * time.Millisecond})
-	} else {
-		s.unsupported(s.try(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 300 * time.Millisecond}).Err, "a nack with a delay")
+	nack := driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 300 * time.Millisecond}
+	if !s.caps.DelayedNack {
+		s.unsupported(s.try(nack).Err, "a nack with a delay")
 		return
 	}
+	s.settle(nack)
 	s.ack(s.one(keyed, "1"))
 	s.ack(s.one(keyed, "2"))
 	s.none(keyed) // "next" waits for its key, which waits for its time

@@ -178,8 +178,10 @@ func wanted(kind driver.Kind, b *driver.Binding, key string, h driver.Headers) b
 		return fits(strings.Split(b.Key, "."), strings.Split(key, "."))
 	case driver.HeadersKind:
 		return agree(b.Args, h)
+	case driver.Fanout:
+		return true
 	}
-	return true
+	return false
 }
 
 // fits matches a topic pattern by trying everything.

@@ -58,17 +58,21 @@ func (s *suite) restart() {
 	s.conn = s.open()
 }
 
-// tidy deletes what the check made.
+// tidy deletes what the check made, unless it did so itself.
 func (s *suite) tidy() {
-	c := s.h.Open(s.T)
-	defer c.Close()
+	c := s.open()
 	ctx, cancel := context.WithTimeout(context.Background(), s.h.Patience)
 	defer cancel()
+	gone := func(r driver.DeleteRequest) {
+		if err := c.Delete(ctx, &r); err != nil && !errors.Is(err, lease.ErrNotFound) {
+			s.Errorf("Delete of %s%s: %v", r.Queue, r.Exchange, err)
+		}
+	}
 	for _, q := range s.made.Queues {
-		c.Delete(ctx, &driver.DeleteRequest{Queue: q.Name})
+		gone(driver.DeleteRequest{Queue: q.Name})
 	}
 	for _, e := range s.made.Exchanges {
-		c.Delete(ctx, &driver.DeleteRequest{Exchange: e.Name})
+		gone(driver.DeleteRequest{Exchange: e.Name})
 	}
 }
 
