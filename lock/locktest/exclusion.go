@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -35,7 +36,14 @@ func mutualExclusion(s *suite) {
 					if before := last.Swap(uint64(le.Token())); before >= uint64(le.Token()) {
 						s.Errorf("token %d granted after %d", le.Token(), before)
 					}
-					counter.Store(counter.Load() + 1)
+					count := counter.Load()
+					if _, err := l.Info(s.ctx, s.name); err != nil { // lets others run
+						s.Errorf("Info of the held lock: %v", err)
+					}
+					for range clients {
+						runtime.Gosched()
+					}
+					counter.Store(count + 1)
 					inside.Add(-1)
 					return nil
 				})

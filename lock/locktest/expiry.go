@@ -57,7 +57,7 @@ func truthfulLoss(s *suite) {
 				s.Errorf("the rival was granted while the holder's context still lives")
 			}
 		}
-		<-le.Context().Done()
+		s.ends(le)
 		if cause := context.Cause(le.Context()); cause != lock.ErrExpired {
 			s.Errorf("cause %v; want %v", cause, lock.ErrExpired)
 		}

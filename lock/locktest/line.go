@@ -159,6 +159,9 @@ func cancelLeaves(s *suite) {
 			s.Fatalf("Cancel: %v", err)
 		}
 	}
+	if in := s.info(s.name); in == nil || in.Waiting != 1 {
+		s.Errorf("List says %+v after Cancel; want the other waiter", in)
+	}
 	s.release(s.conn, ref(r, g))
 	if g := s.mustAwait(s.conn, next); g == nil {
 		s.Errorf("no grant")

@@ -102,7 +102,7 @@ func revokedHolder(s *suite) {
 		if err != nil {
 			s.Fatalf("Revoke: %v", err)
 		}
-		<-le.Context().Done()
+		s.ends(le)
 		s.refused("cause", context.Cause(le.Context()), act.cause)
 		s.refused("Release", le.Release(s.ctx), lock.ErrNotHeld)
 	}
@@ -162,8 +162,8 @@ func listPages(s *suite) {
 			if err != nil {
 				s.Fatalf("List: %v", err)
 			}
-			if len(page) > size {
-				s.Fatalf("List of up to %d returned %d", size, len(page))
+			if len(page) > size || len(got) > names {
+				s.Fatalf("List of up to %d returned %d, after %d", size, len(page), len(got))
 			}
 			if len(page) == 0 {
 				break

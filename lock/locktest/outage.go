@@ -134,7 +134,7 @@ func cutOff(s *suite) {
 	if s.caps.Loss == driver.LossBeforeGrant && le.Check() == nil {
 		s.Errorf("the rival was granted while the cut-off holder still believed to hold")
 	}
-	<-le.Context().Done()
+	s.ends(le)
 	s.refused("cause", context.Cause(le.Context()), lease.ErrExpired)
 	if next.Token <= le.Token() {
 		s.Errorf("token %d granted after %d", next.Token, le.Token())

@@ -40,6 +40,9 @@ func repeatPlace(s *suite) {
 	if in == nil || in.Waiting != 2 {
 		s.Fatalf("List says %+v after repeats; want two waiters", in)
 	}
+	if s.caps.FIFO && in.Waiters[0].Holder != "a" {
+		s.Errorf("the line is %+v after repeats; want a at its head", in.Waiters)
+	}
 	s.release(s.conn, ref(r, g))
 	ga := s.mustAwait(s.conn, a)
 	if again := s.mustAwait(s.conn, a); again.Token != ga.Token {

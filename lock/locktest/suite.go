@@ -256,6 +256,16 @@ func (s *suite) until(what string, ok func() bool) {
 	}
 }
 
+// ends waits until the lease's context ends.
+func (s *suite) ends(le *lock.Lease) {
+	s.Helper()
+	select {
+	case <-le.Context().Done():
+	case <-s.ctx.Done():
+		s.Fatalf("the holder's context never ended")
+	}
+}
+
 // free waits until nobody holds or awaits the case's name.
 func (s *suite) free() {
 	s.Helper()

@@ -1,0 +1,514 @@
+package locktest
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// flaw is a way in which the reference driver can be wrong.
+type flaw string
+
+// store is the simplest correct backend that could be thought of: one mutex,
+// one condition, and a look at all that has run out with each call. It lives
+// as long as its process, and calls itself durable, because it survives what
+// the tests call a restart.
+type store struct {
+	flaw    flaw
+	clock   lease.Clock
+	mu      sync.Mutex
+	changed chan struct{} // closed and replaced with each change
+	names   map[string]*refName
+	counter uint64
+	broken  map[lease.Token]bool
+}
+
+type refName struct {
+	mode        driver.Mode
+	permits     int
+	grants      []*refClaim
+	line        []*refClaim
+	closedUntil lease.Instant
+}
+
+// refClaim is a request, waiting or granted.
+type refClaim struct {
+	driver.Request
+	place    uint64
+	seen     lease.Instant // as a waiter, last
+	waits    int           // Waits under way
+	token    lease.Token
+	since    lease.Instant
+	deadline lease.Instant
+	resumed  bool
+	revoked  bool
+}
+
+const refDeadWaiter = 300 * time.Millisecond
+
+func newStore(f flaw) *store {
+	return &store{
+		flaw: f, clock: lease.SystemClock(), changed: make(chan struct{}),
+		names: map[string]*refName{}, broken: map[lease.Token]bool{},
+	}
+}
+
+// tidy ends what is over. It says when there will be something again.
+func (s *store) tidy(now lease.Instant) (next lease.Instant) {
+	next = now.Add(time.Hour)
+	for name, n := range s.names {
+		for _, g := range slices.Clone(n.grants) {
+			if g.deadline >= now {
+				next = min(next, g.deadline+1)
+				continue
+			}
+			n.grants = slices.DeleteFunc(n.grants, func(c *refClaim) bool { return c == g })
+			if s.flaw != "no lock delay" && g.LockDelay > 0 {
+				n.closedUntil = max(n.closedUntil, now.Add(g.LockDelay))
+			}
+			s.change()
+		}
+		for _, w := range slices.Clone(n.line) {
+			if w.waits > 0 || s.flaw == "dead waiters stay" {
+				continue
+			}
+			if dead := w.seen.Add(refDeadWaiter); dead > now {
+				next = min(next, dead)
+				continue
+			}
+			n.line = slices.DeleteFunc(n.line, func(c *refClaim) bool { return c == w })
+			s.change()
+		}
+		if n.closedUntil > now {
+			next = min(next, n.closedUntil)
+		} else if len(n.grants)+len(n.line) == 0 {
+			delete(s.names, name)
+			if s.flaw == "tokens forgotten with the name" {
+				s.counter = 0
+			}
+		}
+	}
+	return next
+}
+
+func (s *store) change() {
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+func (n *refName) find(list []*refClaim, holder string) *refClaim {
+	for _, c := range list {
+		if c.Holder == holder {
+			return c
+		}
+	}
+	return nil
+}
+
+// fits reports whether a claim can be granted besides the grants.
+func (s *store) fits(n *refName, r *driver.Request, now lease.Instant) bool {
+	if n.closedUntil > now {
+		return false
+	}
+	limit := max(1, r.Permits)
+	if s.flaw == "overlapping grants" {
+		limit++
+	}
+	if len(n.grants) == 0 || r.Mode == driver.Shared && n.grants[0].Mode == driver.Shared {
+		return true
+	}
+	return r.Mode == driver.Exclusive && n.grants[0].Mode == driver.Exclusive && len(n.grants) < limit
+}
+
+func (s *store) grant(n *refName, c *refClaim, now lease.Instant) {
+	n.line = slices.DeleteFunc(n.line, func(o *refClaim) bool { return o == c })
+	if s.flaw != "tokens repeat" || s.counter == 0 {
+		s.counter++
+	}
+	c.token, c.since, c.deadline = lease.Token(s.counter), now, now.Add(c.TTL)
+	if s.flaw == "expires early" {
+		c.deadline = now.Add(c.TTL / 2)
+	}
+	n.mode, n.grants = c.Mode, append(n.grants, c)
+	s.change()
+}
+
+// turn reports whether it is the turn of a waiter.
+func (s *store) turn(n *refName, w *refClaim, now lease.Instant) bool {
+	if !s.fits(n, &w.Request, now) {
+		return false
+	}
+	switch s.flaw {
+	case "no order":
+		return n.line[len(n.line)-1] == w
+	case "readers overtake":
+		return n.line[0] == w || w.Mode == driver.Shared
+	default:
+		return n.line[0] == w
+	}
+}
+
+func (s *store) answer(c *refClaim, received, now lease.Instant) *driver.Grant {
+	g := &driver.Grant{Token: c.token, TTL: c.TTL, Waited: now.Sub(received), Resumed: c.resumed}
+	if s.flaw == "waited not told" {
+		g.Waited = 0
+	}
+	return g
+}
+
+func (s *store) acquire(r *driver.Request, received lease.Instant) (*driver.Grant, *driver.Ticket, error) {
+	now := s.clock.Now()
+	s.tidy(now)
+	n := s.names[r.Name]
+	if n == nil {
+		n = &refName{permits: max(1, r.Permits)}
+	}
+	if g := n.find(n.grants, r.Holder); g != nil {
+		switch {
+		case g.ID != r.ID && !r.Resume && s.flaw != "second request accepted":
+			return nil, nil, driver.ErrAlreadyHeld
+		case g.revoked:
+			return nil, nil, lease.ErrRevoked
+		}
+		g.resumed = g.resumed || g.ID != r.ID
+		g.Request = *r
+		g.deadline = max(g.deadline, now.Add(r.TTL))
+		if s.flaw == "repeat gets a new token" {
+			s.counter++
+			g.token = lease.Token(s.counter)
+		}
+		return s.answer(g, received, now), nil, nil
+	}
+	w := n.find(n.line, r.Holder)
+	if w != nil && w.ID != r.ID && !r.Resume {
+		return nil, nil, driver.ErrAlreadyHeld
+	}
+	if n.permits != max(1, r.Permits) && s.flaw != "permits disagree" {
+		if len(n.grants)+len(n.line) > 0 {
+			return nil, nil, lease.ErrConflict
+		}
+		n.permits = max(1, r.Permits)
+	}
+	if w == nil {
+		barging := s.flaw == "newcomers overtake" || s.flaw == "readers overtake" && r.Mode == driver.Shared
+		if s.fits(n, r, now) && (len(n.line) == 0 || barging) {
+			s.names[r.Name] = n
+			c := &refClaim{Request: *r}
+			s.grant(n, c, now)
+			return s.answer(c, received, now), nil, nil
+		}
+		if !r.Queue && s.flaw != "try leaves a trace" {
+			return nil, nil, driver.ErrHeld
+		}
+		s.counter++
+		w = &refClaim{Request: *r, place: s.counter, since: now}
+		if r.Ticket != nil && s.flaw != "tickets forgotten" {
+			if _, err := fmt.Sscan(r.Ticket.Opaque, &w.place); err != nil {
+				return nil, nil, lease.Invalidf("ticket", "is not one of this backend")
+			}
+		}
+		s.names[r.Name] = n
+		n.line = append(n.line, w)
+		slices.SortFunc(n.line, func(a, b *refClaim) int { return cmp.Compare(a.place, b.place) })
+	} else if s.flaw == "repeat loses the place" {
+		n.line = append(slices.DeleteFunc(n.line, func(o *refClaim) bool { return o == w }), w)
+	}
+	w.seen = now
+	if s.turn(n, w, now) {
+		s.grant(n, w, now)
+		return s.answer(w, received, now), nil, nil
+	}
+	if !r.Queue {
+		return nil, nil, driver.ErrHeld
+	}
+	return nil, &driver.Ticket{Opaque: fmt.Sprint(w.place), Position: slices.Index(n.line, w) + 1}, nil
+}
+
+// held returns the claim that ref names.
+func (s *store) held(r driver.Ref) (*refName, *refClaim) {
+	n := s.names[r.Name]
+	if n == nil {
+		return nil, nil
+	}
+	g := n.find(n.grants, r.Holder)
+	if g == nil || g.token != r.Token && s.flaw != "stale tokens accepted" {
+		return n, nil
+	}
+	return n, g
+}
+
+func (s *store) end(n *refName, c *refClaim) {
+	same := func(o *refClaim) bool { return o == c }
+	n.grants, n.line = slices.DeleteFunc(n.grants, same), slices.DeleteFunc(n.line, same)
+	if s.flaw != "nobody is woken" {
+		s.change()
+	}
+}
+
+// refConn implements driver.Conn on a store.
+type refConn struct {
+	s      *store
+	closed chan struct{}
+	once   sync.Once
+
+	mu  sync.Mutex
+	cut chan struct{} // closed when healed; nil while not cut
+}
+
+func (s *store) open() *refConn { return &refConn{s: s, closed: make(chan struct{})} }
+
+func (c *refConn) setCut(cut bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cut {
+		c.cut = make(chan struct{})
+	} else {
+		close(c.cut)
+		c.cut = nil
+	}
+}
+
+// enter hangs while the connection is cut. It returns with the store locked if
+// it returns nil.
+func (c *refConn) enter(ctx context.Context) error {
+	c.mu.Lock()
+	cut := c.cut
+	c.mu.Unlock()
+	if cut != nil {
+		select {
+		case <-cut:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", lease.ErrUnknown, ctx.Err())
+		case <-c.closed:
+		}
+	}
+	select {
+	case <-c.closed:
+		if c.s.flaw != "works when closed" {
+			return lease.ErrClosed
+		}
+	default:
+	}
+	c.s.mu.Lock()
+	c.s.tidy(c.s.clock.Now())
+	return nil
+}
+
+func (c *refConn) Caps() driver.Caps {
+	return driver.Caps{
+		Backend: "reference", Fenced: true, FIFO: true, Shared: true, Permits: true, LockDelay: true, Meta: true,
+		Resume: true, Revoke: true, Break: true, Loss: driver.LossBeforeGrant, Clock: driver.ClockMonotonic,
+		DeadWaiter: refDeadWaiter, MinTTL: 10 * time.Millisecond, MaxTTL: time.Hour, Durable: true,
+	}
+}
+
+func (c *refConn) validate(r *driver.Request) error {
+	caps := c.Caps()
+	if c.s.flaw == "limits not checked" {
+		return nil
+	}
+	return r.Validate(&caps)
+}
+
+func (c *refConn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *driver.Ticket, error) {
+	if err := c.validate(r); err != nil {
+		return nil, nil, err
+	}
+	if err := c.enter(ctx); err != nil {
+		return nil, nil, err
+	}
+	defer c.s.mu.Unlock()
+	return c.s.acquire(r, c.s.clock.Now())
+}
+
+func (c *refConn) Wait(ctx context.Context, r *driver.Request, t *driver.Ticket) (*driver.Grant, error) {
+	received := c.s.clock.Now()
+	timer := c.s.clock.NewTimer()
+	defer timer.Stop()
+	for {
+		if err := c.enter(ctx); err != nil {
+			return nil, err
+		}
+		n := c.s.names[r.Name]
+		if n == nil {
+			c.s.mu.Unlock()
+			return nil, nil
+		}
+		if n.find(n.grants, r.Holder) != nil {
+			g, _, err := c.s.acquire(r, received)
+			c.s.mu.Unlock()
+			return g, err
+		}
+		w := n.find(n.line, r.Holder)
+		now := c.s.clock.Now()
+		if w == nil || w.ID != r.ID {
+			c.s.mu.Unlock()
+			return nil, nil
+		}
+		if c.s.turn(n, w, now) {
+			c.s.grant(n, w, now)
+			g := c.s.answer(w, received, now)
+			c.s.mu.Unlock()
+			return g, nil
+		}
+		w.waits++
+		timer.Reset(c.s.tidy(now))
+		changed := c.s.changed
+		c.s.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-timer.C():
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-c.closed:
+			err = lease.ErrClosed
+		}
+		c.s.mu.Lock()
+		w.waits--
+		w.seen = c.s.clock.Now()
+		c.s.mu.Unlock()
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (c *refConn) Cancel(ctx context.Context, r *driver.Request) error {
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
+	defer c.s.mu.Unlock()
+	n := c.s.names[r.Name]
+	if n == nil || c.s.flaw == "cancel does nothing" {
+		return nil
+	}
+	for _, list := range [][]*refClaim{n.grants, n.line} {
+		if o := n.find(list, r.Holder); o != nil && (o.ID == r.ID || c.s.flaw == "cancel too broad") {
+			c.s.end(n, o)
+		}
+	}
+	return nil
+}
+
+// each applies f to each ref.
+func (c *refConn) each(ctx context.Context, refs []driver.Ref, f func(r driver.Ref, n *refName, g *refClaim) driver.Outcome) ([]driver.Outcome, error) {
+	if len(refs) > driver.MaxBatch && c.s.flaw != "limits not checked" {
+		return nil, lease.Invalidf("refs", "must be at most %d, are %d", driver.MaxBatch, len(refs))
+	}
+	if err := c.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer c.s.mu.Unlock()
+	outcomes := make([]driver.Outcome, len(refs))
+	for i, r := range refs {
+		n, g := c.s.held(r)
+		outcomes[i] = f(r, n, g)
+	}
+	return outcomes, nil
+}
+
+func (c *refConn) Renew(ctx context.Context, refs []driver.Ref) ([]driver.Outcome, error) {
+	return c.each(ctx, refs, func(r driver.Ref, _ *refName, g *refClaim) driver.Outcome {
+		switch {
+		case g == nil && c.s.broken[r.Token]:
+			return driver.Outcome{Err: lease.ErrBroken}
+		case g == nil:
+			return driver.Outcome{Err: lease.ErrNotHeld}
+		case g.revoked && c.s.flaw != "revoked is renewed":
+			return driver.Outcome{Err: lease.ErrRevoked}
+		}
+		if c.s.flaw != "renewal does nothing" {
+			g.deadline = max(g.deadline, c.s.clock.Now().Add(r.TTL))
+		}
+		return driver.Outcome{TTL: r.TTL}
+	})
+}
+
+func (c *refConn) Release(ctx context.Context, refs []driver.Ref) ([]driver.Outcome, error) {
+	return c.each(ctx, refs, func(_ driver.Ref, n *refName, g *refClaim) driver.Outcome {
+		if g == nil {
+			return driver.Outcome{Err: lease.ErrNotHeld}
+		}
+		c.s.end(n, g)
+		return driver.Outcome{}
+	})
+}
+
+func (c *refConn) Revoke(ctx context.Context, r *driver.RevokeRequest) error {
+	if err := driver.ValidateName("name", r.Name); err != nil {
+		return err
+	}
+	if err := c.enter(ctx); err != nil {
+		return err
+	}
+	defer c.s.mu.Unlock()
+	err := error(lease.ErrNotHeld)
+	n := c.s.names[r.Name]
+	if n == nil {
+		return err
+	}
+	for _, g := range slices.Clone(n.grants) {
+		if r.Token != 0 && r.Token != g.token {
+			continue
+		}
+		err = nil
+		if r.Break || c.s.flaw == "revoke breaks" {
+			c.s.broken[g.token] = true
+			c.s.end(n, g)
+		} else {
+			g.revoked = true
+		}
+	}
+	return err
+}
+
+func (c *refConn) List(ctx context.Context, r *driver.ListRequest) ([]driver.Info, error) {
+	most := cmp.Or(r.Max, driver.DefaultList)
+	if most > driver.MaxList {
+		return nil, lease.Invalidf("max", "must be at most %d, is %d", driver.MaxList, most)
+	}
+	if err := c.enter(ctx); err != nil {
+		return nil, err
+	}
+	defer c.s.mu.Unlock()
+	now := c.s.clock.Now()
+	var found []driver.Info
+	for _, name := range slices.Sorted(maps.Keys(c.s.names)) {
+		if r.Name != "" && name != r.Name || !strings.HasPrefix(name, r.Prefix) || len(found) == most {
+			continue
+		}
+		if name < r.After || name == r.After && c.s.flaw != "pages overlap" {
+			continue
+		}
+		found = append(found, c.s.names[name].describe(name, now))
+	}
+	return found, nil
+}
+
+func (n *refName) describe(name string, now lease.Instant) driver.Info {
+	in := driver.Info{Name: name, Mode: n.mode, Permits: n.permits, Waiting: len(n.line), ClosedFor: max(0, n.closedUntil.Sub(now))}
+	for _, g := range n.grants {
+		in.Grants = append(in.Grants, driver.GrantInfo{
+			Holder: g.Holder, Token: g.token, Mode: g.Mode, Held: now.Sub(g.since), Remaining: g.deadline.Sub(now),
+			TTL: g.TTL, Revoked: g.revoked, Meta: g.Meta,
+		})
+	}
+	for i, w := range n.line[:min(len(n.line), driver.MaxListWaiters)] {
+		in.Waiters = append(in.Waiters, driver.WaiterInfo{Holder: w.Holder, Mode: w.Mode, Position: i + 1, Waiting: now.Sub(w.since)})
+	}
+	return in
+}
+
+func (c *refConn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return nil
+}
