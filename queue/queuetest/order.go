@@ -13,6 +13,7 @@ import (
 var orderChecks = []check{
 	{"one key, one at a time", orderSerial},
 	{"a failing key blocks only itself, until it is dead-lettered", orderFailing},
+	{"one that cannot be dead-lettered keeps its key's turn", orderNowhere},
 	{"messages without key pass", orderKeyless},
 	{"an expired lease keeps the order", orderExpiry},
 	{"10,000 keys, 100 workers", orderMany},
@@ -76,6 +77,30 @@ func orderFailing(s *suite) {
 	}
 	s.ack(s.one(keyed, "next"))
 	s.one(dead, "poison")
+}
+
+// A message past its limit that has nowhere to go is not dead-lettered yet:
+// those behind it must not overtake it.
+func orderNowhere(s *suite) {
+	if !s.dies() || !s.orders(s.queue("keyless")) {
+		return
+	}
+	q, place := s.nowhere(1, instantly)
+	s.publish(to(q), key("k", "1"), key("k", "2"), key("l", "3"))
+	if out := s.settle(driver.Settlement{Ref: s.one(q, "1").Ref, Verb: driver.Nack}); out.DeadLettered {
+		s.Error("the outcome says dead-lettered, to nowhere")
+	}
+	s.ack(s.one(q, "3"))
+	r := s.request(q, 10)
+	r.Wait = 50 * time.Millisecond // many times the backoff
+	if ds := s.fetch(r); len(ds) > 0 {
+		s.Fatalf("%q was delivered, attempt %d", ds[0].Message.Body, ds[0].Attempt)
+	}
+	dead := s.queue("dead")
+	s.declare(driver.Topology{Bindings: []driver.Binding{place}})
+	s.ack(s.one(q, "2"))
+	s.want(dead, "1")
+	s.none(q)
 }
 
 func orderKeyless(s *suite) {
