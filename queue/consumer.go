@@ -119,6 +119,7 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	}
 	for {
 		if ctx.Err() != nil {
+			token(c.ready) // it may have been woken for a delivery: others want it
 			return nil, wrap("receive from", c.queue, context.Cause(ctx))
 		}
 		ds, err := c.take(max)

@@ -50,7 +50,8 @@ func (c *fakeConn) set(change func()) {
 	change()
 }
 
-// newBroker is closed at the end of the test.
+// newBroker is closed at the end of the test. In a bubble of testing/synctest
+// a goroutine that it leaves behind fails the test.
 func newBroker(t *testing.T, c *fakeConn) *Broker {
 	t.Helper()
 	b := New(c, &Config{Clock: lease.GoClock(), Logger: slog.New(slog.DiscardHandler), RetryFor: 30 * time.Second})
