@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
@@ -383,7 +384,12 @@ func redrivePart(s *suite) {
 	d := s.one(dead, "c")
 	s.redrive(driver.RedriveRequest{Queue: dead}, 0) // it is in flight
 	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Release})
-	s.redrive(driver.RedriveRequest{Queue: dead, To: &driver.Route{Key: s.name("nobody")}}, 0)
+	// A route to no queue moves nothing, whether or not that counts as an
+	// unknown name.
+	n, err := s.conn.Redrive(s.ctx, &driver.RedriveRequest{Queue: dead, To: &driver.Route{Key: s.name("nobody")}})
+	if n != 0 || err != nil && !errors.Is(err, lease.ErrNotFound) {
+		s.Errorf("Redrive to no queue moved %d, error %v; want 0 and none, or ErrNotFound", n, err)
+	}
 	s.redrive(driver.RedriveRequest{Queue: dead}, 1)
 	s.want(q, "c")
 	// What never died has nowhere to go back to.
