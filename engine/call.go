@@ -43,7 +43,7 @@ const (
 var calls = sync.Pool{New: func() any { return &call{ready: make(chan struct{}, 1)} }}
 
 func newCall(cmd machine.Command, state uint32) *call {
-	k := calls.Get().(*call)
+	k := calls.Get().(*call) //nolint:forcetypeassert // the pool has nothing else
 	k.cmd = cmd
 	k.state.Store(state)
 	return k

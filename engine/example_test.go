@@ -19,7 +19,11 @@ func Example() {
 	if err != nil {
 		panic(err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() {
+		if err := os.RemoveAll(dir); err != nil {
+			panic(err)
+		}
+	}()
 
 	open := func() (*engine.Engine, *lock.Locker) {
 		e, err := engine.Open(ctx, "file://"+dir, nil)

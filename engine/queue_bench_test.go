@@ -40,6 +40,7 @@ func benchBatch(n int) []queuedriver.Publishing {
 }
 
 func perSecond(b *testing.B, n int) {
+	b.Helper()
 	b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "msg/s")
 }
 

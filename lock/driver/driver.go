@@ -31,6 +31,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
+// Errors of locks only; see package lease for the others.
 var (
 	// ErrHeld: the name is not free for this request and it did not ask to queue.
 	ErrHeld = errors.New("lock is held")
@@ -219,6 +220,7 @@ type Loss string
 // Clock says which clock decides that a lease has expired.
 type Clock string
 
+// Values of Loss and Clock.
 const (
 	LossBeforeGrant Loss = "before_grant" // before anyone else can be granted, under the stated clock
 	LossBestEffort  Loss = "best_effort"

@@ -28,6 +28,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
+// Errors of queues only; see package lease for the others.
 var (
 	// ErrUnroutable: a mandatory message matched no queue. It was not published.
 	ErrUnroutable = errors.New("message is unroutable")

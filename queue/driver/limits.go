@@ -268,7 +268,7 @@ func normalValue(v any) (any, bool) {
 		return float64(v), true
 	case time.Time:
 		t := v.UTC().Truncate(time.Second)
-		return t, t != v
+		return t, !t.Equal(v) || v.Location() != time.UTC
 	case map[string]any:
 		return Headers(v).Normalize(), true
 	case Headers:

@@ -36,6 +36,7 @@ func TestLockScripts(t *testing.T) {
 }
 
 func runLockScript(t *testing.T, path string) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -85,8 +86,11 @@ func newLockScript() *lockScript {
 func (s *lockScript) run(words []string) (string, error) {
 	if at, ok := strings.CutPrefix(words[0], "t="); ok {
 		d, err := time.ParseDuration(at)
-		if err != nil || lease.Instant(d) < s.now.Mono {
-			return "", fmt.Errorf("bad time %q: %v", at, err)
+		if err != nil {
+			return "", fmt.Errorf("bad time %q: %w", at, err)
+		}
+		if lease.Instant(d) < s.now.Mono {
+			return "", fmt.Errorf("time %q goes back", at)
 		}
 		s.now.Mono, words = lease.Instant(d), words[1:]
 	}

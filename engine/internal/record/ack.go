@@ -30,7 +30,7 @@ func (a *AckSet) Add(from uint64, n int) {
 
 // Union adds what is in o.
 func (a *AckSet) Union(o *AckSet) {
-	for i, w := range o.bits {
+	for i, w := range &o.bits {
 		a.bits[i] |= w
 	}
 }
@@ -38,7 +38,7 @@ func (a *AckSet) Union(o *AckSet) {
 // Count is how many messages are acked.
 func (a *AckSet) Count() int {
 	n := 0
-	for _, w := range a.bits {
+	for _, w := range &a.bits {
 		n += bits.OnesCount64(w)
 	}
 	return n

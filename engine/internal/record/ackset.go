@@ -31,7 +31,7 @@ func AppendAckSet(b []byte, a *AckSet) []byte {
 		}
 	}
 	b = append(b[:start], ackBitmap)
-	for _, w := range a.bits {
+	for _, w := range &a.bits {
 		b = binary.LittleEndian.AppendUint64(b, w)
 	}
 	return b
@@ -46,7 +46,7 @@ func DecodeAckSet(b []byte) (*AckSet, error) {
 	case form == ackRuns:
 		d.ackRuns(a)
 	case form == ackBitmap:
-		for i := range a.bits {
+		for i := range &a.bits {
 			a.bits[i] = d.fixed64("bitmap")
 		}
 	default:

@@ -35,15 +35,15 @@ func DecodeIndexBlock(b []byte) (*IndexBlock, error) {
 	if d.err == nil {
 		x.Entries = make([]Index, n)
 	}
-	any := false
+	some := false
 	for i := range x.Entries {
 		x.Entries[i].Size = d.uint32("entries.size")
 		if keyed {
 			x.Entries[i].KeyHash = d.fixed64("entries.key_hash")
-			any = any || x.Entries[i].KeyHash != 0
+			some = some || x.Entries[i].KeyHash != 0
 		}
 	}
-	if keyed != any {
+	if keyed != some {
 		d.failf("keyed", "does not match the entries")
 	}
 	if err := d.done(); err != nil {

@@ -1,7 +1,7 @@
 package record
 
 import (
-	"math/rand"
+	"math/rand/v2"
 	"slices"
 	"testing"
 
@@ -9,17 +9,17 @@ import (
 )
 
 func TestSplitBlocks(t *testing.T) {
-	r := rand.New(rand.NewSource(1))
+	r := rand.New(rand.NewPCG(uint64(1), 0))
 	for range 50 {
-		first := uint64(r.Intn(3 * SegmentSize))
-		msgs := make([]Message, 1+r.Intn(300))
+		first := uint64(r.IntN(3 * SegmentSize))
+		msgs := make([]Message, 1+r.IntN(300))
 		for i := range msgs {
-			size := r.Intn(600)
-			if r.Intn(40) == 0 {
-				size = MaxBlockBytes + r.Intn(10)
+			size := r.IntN(600)
+			if r.IntN(40) == 0 {
+				size = MaxBlockBytes + r.IntN(10)
 			}
 			msgs[i] = Message{Message: &queuedriver.Message{Body: make([]byte, size)}}
-			if r.Intn(2) == 0 {
+			if r.IntN(2) == 0 {
 				msgs[i].OrderKey = "key"
 			}
 		}
@@ -56,14 +56,14 @@ func TestSplitBlocks(t *testing.T) {
 // TestAckSet compares with a plain set, and checks that one set has one
 // encoding whatever the order in which it was made.
 func TestAckSet(t *testing.T) {
-	r := rand.New(rand.NewSource(1))
+	r := rand.New(rand.NewPCG(uint64(1), 0))
 	for round := range 200 {
 		var a, reversed AckSet
 		var runs [][2]int
 		want := map[int]bool{}
-		for range r.Intn(1 + round*4) {
-			from := r.Intn(SegmentSize)
-			n := r.Intn(min(40, SegmentSize-from+1))
+		for range r.IntN(1 + round*4) {
+			from := r.IntN(SegmentSize)
+			n := r.IntN(min(40, SegmentSize-from+1))
 			runs = append(runs, [2]int{from, n})
 			for i := range n {
 				want[from+i] = true

@@ -26,7 +26,7 @@ func (b *Batch) Bytes() int { return b.b.Len() }
 // Discard gives up a batch that is not to be applied.
 func (b *Batch) Discard() {
 	if b.b != nil {
-		b.b.Close()
+		must(b.b.Close())
 		b.b = nil
 	}
 }
@@ -147,9 +147,9 @@ func (b *Batch) Append(q uint32, first uint64, now int64, blocks []record.NewBlo
 // written for each segment in a row.
 func (b *Batch) Ack(q uint32, runs []record.Run) {
 	var set record.AckSet
-	segment, any := uint64(0), false
+	segment, begun := uint64(0), false
 	flush := func() {
-		if any {
+		if begun {
 			b.key = appendSeqKey(b.key[:0], keyAcks, q, segment)
 			b.value = record.Seal(b.key, record.AppendAckSet(b.value[:0], &set))
 			must(b.b.Merge(b.key, b.value, nil))
@@ -157,9 +157,9 @@ func (b *Batch) Ack(q uint32, runs []record.Run) {
 	}
 	for _, r := range runs {
 		for from, left := r.From, int(r.Len); left > 0; {
-			if s := from / record.SegmentSize; !any || s != segment {
+			if s := from / record.SegmentSize; !begun || s != segment {
 				flush()
-				segment, any, set = s, true, record.AckSet{}
+				segment, begun, set = s, true, record.AckSet{}
 			}
 			n := min(left, int(record.SegmentSize-from%record.SegmentSize))
 			set.Add(from, n)

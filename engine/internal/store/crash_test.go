@@ -2,7 +2,7 @@ package store
 
 import (
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"sync"
 	"testing"
 
@@ -106,7 +106,7 @@ func TestCrashPipelined(t *testing.T) {
 	for seed := range int64(3) {
 		t.Run(fmt.Sprint("seed", seed), func(t *testing.T) {
 			states := history(t, seed, rounds)
-			rng := rand.New(rand.NewSource(seed))
+			rng := rand.New(rand.NewPCG(uint64(seed), 0))
 			disk := storetest.NewDisk()
 			s := openDisk(t, disk)
 			g := newScribbler(seed)
@@ -120,15 +120,15 @@ func TestCrashPipelined(t *testing.T) {
 					t.Fatal(err)
 				}
 				pending = append(pending, p)
-				for len(pending) > rng.Intn(4) {
+				for len(pending) > rng.IntN(4) {
 					if err := pending[0].Wait(); err != nil {
 						t.Fatal(err)
 					}
 					pending = pending[1:]
 					confirmed++
 				}
-				if rng.Intn(5) == 0 {
-					recovered(t, disk.Crash(rng.Intn(101), rng.Int63()), states, confirmed)
+				if rng.IntN(5) == 0 {
+					recovered(t, disk.Crash(rng.IntN(101), rng.Int64()), states, confirmed)
 				}
 			}
 			closeStore(t, s)

@@ -7,6 +7,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
+// Classes of errors; compare with errors.Is.
 var (
 	// ErrLocked: the directory is open already, in this process or another.
 	ErrLocked = errors.New("store is open already")

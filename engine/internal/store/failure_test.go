@@ -100,7 +100,12 @@ func checkFailed(t *testing.T, s *Store) {
 // TestSyncFailurePending fails the sync for which several batches wait.
 func TestSyncFailurePending(t *testing.T) {
 	d := storetest.NewDisk()
-	s := openDisk(t, d)
+	o := diskOptions(d)
+	o.MemTableBytes = 32 << 20 // a full one would have Apply wait for a sync
+	s, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
 	g := newScribbler(3)
 	commit(t, s, g.fill)
 	applied := make(chan struct{})

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
@@ -48,7 +49,7 @@ func manifestEnd(b []byte) (int, error) {
 		rec, err := r.Next()
 		if err == nil {
 			_, err = io.Copy(io.Discard, rec)
-		} else if err == io.EOF {
+		} else if errors.Is(err, io.EOF) {
 			return len(b), nil
 		}
 		if err != nil {

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"reflect"
 	"testing"
 	"time"
@@ -154,7 +154,7 @@ type scribbler struct {
 }
 
 func newScribbler(seed int64) *scribbler {
-	return &scribbler{rng: rand.New(rand.NewSource(seed)), next: map[uint32]uint64{}}
+	return &scribbler{rng: rand.New(rand.NewPCG(uint64(seed), 0)), next: map[uint32]uint64{}}
 }
 
 func (g *scribbler) fill(b *Batch) {
@@ -166,11 +166,11 @@ func (g *scribbler) fill(b *Batch) {
 			b.PutQueue(&record.Queue{ID: q, Spec: queuedriver.Queue{Name: fmt.Sprint("q", q), Lease: time.Second}})
 		}
 	}
-	if g.rng.Intn(4) == 0 {
+	if g.rng.IntN(4) == 0 {
 		b.ReserveTokens(uint64(g.n) << 20)
 	}
-	name := fmt.Sprint("lock", g.rng.Intn(5))
-	if g.rng.Intn(4) == 0 {
+	name := fmt.Sprint("lock", g.rng.IntN(5))
+	if g.rng.IntN(4) == 0 {
 		b.DeleteLock(name)
 	} else {
 		b.PutLock(name, &record.Lock{Mode: lockdriver.Shared, Permits: 1, Grants: []record.LockGrant{{Holder: "h", Token: 7, TTL: time.Duration(g.n), Meta: map[string]string{"a": "b"}}}})
@@ -185,23 +185,25 @@ func (g *scribbler) queue(b *Batch, q uint32) {
 		g.next[q] = 4000 // so that a border of segments comes soon
 	}
 	first := g.next[q]
-	msgs := make([]record.Message, 1+g.rng.Intn(20))
+	msgs := make([]record.Message, 1+g.rng.IntN(20))
 	for i := range msgs {
-		body := make([]byte, g.rng.Intn(300))
-		g.rng.Read(body)
+		body := make([]byte, g.rng.IntN(300))
+		for i := range body {
+			body[i] = byte(g.rng.Uint32())
+		}
 		msgs[i] = message(fmt.Sprintf("%d/%x", g.n, body))
 	}
 	b.Append(q, first, g.n, record.SplitBlocks(first, g.n, msgs))
 	g.next[q] += uint64(len(msgs))
-	pick := func() uint64 { return 4000 + uint64(g.rng.Int63n(int64(g.next[q]-4000))) }
-	b.Ack(q, []record.Run{{From: pick(), Len: uint32(1 + g.rng.Intn(200))}, {From: pick(), Len: 1}})
+	pick := func() uint64 { return 4000 + uint64(g.rng.Int64N(int64(g.next[q]-4000))) }
+	b.Ack(q, []record.Run{{From: pick(), Len: uint32(1 + g.rng.IntN(200))}, {From: pick(), Len: 1}})
 	b.PutAttempt(q, pick(), record.Attempt{Count: uint32(g.n), LastToken: 9, NotBefore: 1})
 	b.DeleteAttempt(q, pick())
 	b.PutFetch(q, pick(), &record.Fetch{Consumer: "c", TTL: time.Duration(g.n), FirstToken: 3, Seqs: []uint64{pick(), pick()}})
 	b.DeleteFetch(q, pick())
 	m := message(fmt.Sprint("later ", g.n))
 	b.PutDelayed(q, &record.Delayed{Due: int64(pick()), Seq: uint64(g.n), Message: m})
-	b.PutSeen(q, g.rng.Int63n(4), fmt.Sprint("id", g.rng.Intn(8)))
+	b.PutSeen(q, g.rng.Int64N(4), fmt.Sprint("id", g.rng.IntN(8)))
 	if g.n%50 == 0 {
 		b.DropSeen(q, 2)
 		b.DropDelayed(q)

@@ -41,13 +41,13 @@ func realPath(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		return real, nil
+	if target, err := filepath.EvalSymlinks(dir); err == nil {
+		return target, nil
 	}
 	// It will be made; what is there of it can still be a link.
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
 	if err != nil {
-		return dir, nil
+		return dir, nil //nolint:nilerr // making it will say what is wrong
 	}
 	return filepath.Join(parent, filepath.Base(dir)), nil
 }

@@ -2,7 +2,7 @@ package store
 
 import (
 	"errors"
-	"math/rand"
+	"math/rand/v2"
 	"path"
 	"strings"
 	"testing"
@@ -42,15 +42,15 @@ func TestRot(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		rng := rand.New(rand.NewSource(int64(len(file))))
+		rng := rand.New(rand.NewPCG(uint64(int64(len(file))), 0))
 		n := min(int(info.Size()), 24)
 		for i := range n {
-			at := rng.Int63n(info.Size())
+			at := rng.Int64N(info.Size())
 			if i < 4 {
 				at = info.Size() - 1 - int64(i) // ends are where a flip looks like a crash
 			}
 			copied := disk.Crash(0, 1)
-			copied.Flip(file, at, uint(rng.Intn(8)))
+			copied.Flip(file, at, uint(rng.IntN(8)))
 			if err := compare(t, copied, want); err == nil {
 				harmless[kindOf(file)]++
 			} else if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrFormat) {
@@ -73,6 +73,7 @@ func TestRot(t *testing.T) {
 
 // compare opens the store and reports a difference to t, an error to the caller.
 func compare(t *testing.T, d *storetest.Disk, want state) error {
+	t.Helper()
 	s, err := Open(diskOptions(d))
 	if err != nil {
 		return err
