@@ -47,6 +47,9 @@ func inspectStats(s *suite) {
 	} else {
 		want.Ready++
 	}
+	idle := s.request(s.queue("idle"), 1)
+	idle.Wait = 5 * time.Millisecond // for an age that whole milliseconds can say
+	s.fetch(idle)
 	s.counted(q, func(st driver.QueueStats) {
 		if st.Bytes <= 0 || st.OldestAge <= 0 || st.OldestAge > time.Hour {
 			s.Errorf("%d bytes, the oldest of age %v", st.Bytes, st.OldestAge)
