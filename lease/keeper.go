@@ -20,7 +20,7 @@ type KeeperConfig[R any] struct {
 	// that matches ErrNotHeld, ErrRevoked or ErrBroken ends the lease; any
 	// other error is tried again until the lease's deadline. Renew is called
 	// from several goroutines; it must return soon after ctx ended, which
-	// happens at the latest a third of the shortest TTL after the call.
+	// happens at the latest a quarter of the shortest TTL after the call.
 	Renew func(ctx context.Context, due []Due[R]) ([]Renewed, error)
 	// Clock judges the deadlines; nil is SystemClock.
 	Clock Clock

@@ -63,7 +63,7 @@ func (k *Keeper[R]) begin(parent context.Context, batch []*Held[R], byHand bool,
 		}
 		shortest = min(shortest, least)
 	}
-	r.until = now.Add(shortest / 3)
+	r.until = now.Add(shortest / 4) // time for three attempts
 	var ctx context.Context
 	ctx, r.cancel = context.WithCancel(parent)
 	k.running[r] = struct{}{}
