@@ -32,11 +32,11 @@ func delayOrder(s *suite) {
 		return
 	}
 	began := time.Now()
-	delays := map[string]time.Duration{"late": 600 * time.Millisecond, "soon": 200 * time.Millisecond, "then": 400 * time.Millisecond}
+	delays := map[string]time.Duration{"late": 3 * s.unit, "soon": s.unit, "then": 2 * s.unit}
 	for _, b := range []string{"late", "soon", "then"} {
 		s.publish(to(q), &driver.Message{Body: []byte(b), Delay: delays[b]})
 	}
-	s.none(q)
+	s.noneBefore(q, began.Add(delays["soon"]))
 	for _, b := range []string{"soon", "then", "late"} {
 		d := s.one(q, b)
 		if took := time.Since(began); took < delays[b]*9/10 {
@@ -56,7 +56,7 @@ func delayNotBefore(s *suite) {
 	}
 	at := time.Now().Add(300 * time.Millisecond).UTC()
 	s.publish(to(q), &driver.Message{Body: []byte("a"), NotBefore: at})
-	s.none(q)
+	s.noneBefore(q, at)
 	s.ack(s.one(q, "a"))
 	if now := time.Now(); now.Before(at.Add(-10 * time.Millisecond)) {
 		s.Errorf("it came %v early", at.Sub(now))

@@ -61,15 +61,16 @@ func orderFailing(s *suite) {
 	}
 	s.publish(to(keyed), key("bad", "poison"), key("bad", "next"), key("good", "1"), key("good", "2"))
 	d := s.one(keyed, "poison")
-	nack := driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 300 * time.Millisecond}
+	nack := driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 2 * s.unit}
 	if !s.caps.DelayedNack {
 		s.unsupported(s.try(nack).Err, "a nack with a delay")
 		return
 	}
+	due := time.Now().Add(nack.Delay)
 	s.settle(nack)
 	s.ack(s.one(keyed, "1"))
 	s.ack(s.one(keyed, "2"))
-	s.none(keyed) // "next" waits for its key, which waits for its time
+	s.noneBefore(keyed, due) // "next" waits for its key, which waits for its time
 	d = s.one(keyed, "poison")
 	s.none(keyed)
 	if out := s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack}); !out.DeadLettered {

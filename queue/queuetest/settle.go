@@ -83,7 +83,7 @@ func settleNackDelay(s *suite) {
 	q := s.queue("q")
 	s.bodies(to(q), "a")
 	d := s.one(q, "a")
-	const delay = 300 * time.Millisecond
+	delay := s.unit
 	if !s.caps.DelayedNack {
 		s.unsupported(s.try(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: delay}).Err, "a nack with a delay")
 		return

@@ -199,6 +199,19 @@ func (s *suite) none(q string) {
 	}
 }
 
+// noneBefore asserts that there is nothing to receive now, if that is known
+// before the time at which there may be.
+func (s *suite) noneBefore(q string, at time.Time) {
+	s.Helper()
+	ds := s.fetch(s.request(q, driver.MaxReceive))
+	if len(ds) > 0 && time.Now().Before(at) {
+		s.Fatalf("got %d messages from %s too early; the first is %q", len(ds), q, ds[0].Message.Body)
+	}
+	for _, d := range ds {
+		s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Release})
+	}
+}
+
 // want asserts that exactly these bodies can be received, in this order, and
 // acks them.
 func (s *suite) want(q string, bodies ...string) []driver.Delivery {
