@@ -68,7 +68,8 @@ func (le *Lease) Renew(ctx context.Context) error {
 
 // Release ends the lease at once and gives the lock back. It is tried again
 // until ctx ends; then the error matches ErrUnknown and it goes on in the
-// background, as it does if ctx has ended before the call.
+// background, as it does if ctx has ended before the call. ctx may be the
+// lease's own, or come from it.
 //
 // The error matches ErrNotHeld, and the cause, if the lease had ended before:
 // what was done under it may have overlapped with another holder's work.
@@ -78,11 +79,19 @@ func (le *Lease) Release(ctx context.Context) error {
 
 func (le *Lease) release(ctx context.Context) error {
 	before := le.held.Check()
+	live := ctx.Err() == nil
 	if !le.held.End(ErrReleased) && before == nil {
 		before = le.held.Check() // it ended in between
 	}
 	if !le.given.CompareAndSwap(false, true) {
 		return fmt.Errorf("%w: %w", ErrNotHeld, ErrReleased)
+	}
+	if live && errors.Is(context.Cause(ctx), ErrReleased) {
+		// It hangs on the lease's own context, as that of Do's function
+		// does, and has just ended with it.
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
+		defer cancel()
 	}
 	l := le.locker
 	ctx, leave, err := l.enter(ctx)
