@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // Token is a fencing token. Tokens of one name grow strictly over all grants
@@ -110,4 +111,23 @@ func (e *FieldError) Is(target error) bool { return target == ErrInvalid }
 // Invalidf makes a FieldError.
 func Invalidf(field, format string, args ...any) error {
 	return &FieldError{Field: field, Reason: fmt.Sprintf(format, args...)}
+}
+
+// ValidateText returns a *FieldError unless s is least to most bytes of UTF-8
+// without control characters: what names, keys and ids have to be.
+func ValidateText(field, s string, least, most int) error {
+	if len(s) < least || len(s) > most {
+		return Invalidf(field, "must be %d to %d bytes, has %d", least, most, len(s))
+	}
+	for i, r := range s {
+		if r == utf8.RuneError {
+			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
+				return Invalidf(field, "must be valid UTF-8, is not at byte %d", i)
+			}
+		}
+		if r < 0x20 || r == 0x7f {
+			return Invalidf(field, "must not contain control characters, has U+%04X at byte %d", r, i)
+		}
+	}
+	return nil
 }

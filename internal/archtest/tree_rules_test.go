@@ -16,7 +16,6 @@ const maxLines = 500
 // reason.
 var longFiles = map[string]string{
 	"lock/locktest/reference_test.go": "a whole driver, to try the suite on, simple enough to be read at one go",
-	"queue/driver/limits.go":          "all bounds of queues; past the limit only by the operators' requests, which can move out",
 }
 
 // vagueNames say nothing about what is in a package.

@@ -26,27 +26,10 @@ const (
 // ValidateName returns a *lease.FieldError unless s is 1 to MaxName bytes of
 // UTF-8 without control characters. Slashes, percent signs and spaces are
 // fine.
-func ValidateName(field, s string) error { return validText(field, s, 1, MaxName) }
+func ValidateName(field, s string) error { return lease.ValidateText(field, s, 1, MaxName) }
 
 // ValidateHolder does the same for holders' ids, up to MaxHolder bytes.
-func ValidateHolder(field, s string) error { return validText(field, s, 1, MaxHolder) }
-
-func validText(field, s string, least, most int) error {
-	if len(s) < least || len(s) > most {
-		return lease.Invalidf(field, "must be %d to %d bytes, has %d", least, most, len(s))
-	}
-	for i, r := range s {
-		if r == utf8.RuneError {
-			if _, n := utf8.DecodeRuneInString(s[i:]); n == 1 {
-				return lease.Invalidf(field, "must be valid UTF-8, is not at byte %d", i)
-			}
-		}
-		if r < 0x20 || r == 0x7f {
-			return lease.Invalidf(field, "must not contain control characters, has U+%04X at byte %d", r, i)
-		}
-	}
-	return nil
-}
+func ValidateHolder(field, s string) error { return lease.ValidateText(field, s, 1, MaxHolder) }
 
 // Validate checks everything about a request that does not depend on the
 // state of the backend, against the limits above and the TTLs of c.
@@ -57,7 +40,7 @@ func (r *Request) Validate(c *Caps) error {
 	if err := ValidateHolder("holder", r.Holder); err != nil {
 		return err
 	}
-	if err := validText("request_id", r.ID, 0, MaxHolder); err != nil {
+	if err := lease.ValidateText("request_id", r.ID, 0, MaxHolder); err != nil {
 		return err
 	}
 	if r.Ticket != nil && len(r.Ticket.Opaque) > MaxTicket {
@@ -94,7 +77,7 @@ func validMeta(m map[string]string) error {
 		return lease.Invalidf("meta", "must have at most %d entries, has %d", MaxMeta, len(m))
 	}
 	for k, v := range m {
-		if err := validText("meta key", k, 1, MaxMetaKey); err != nil {
+		if err := lease.ValidateText("meta key", k, 1, MaxMetaKey); err != nil {
 			return err
 		}
 		if len(v) > MaxMetaValue || !utf8.ValidString(v) {

@@ -1,0 +1,116 @@
+package driver
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+)
+
+// Validate checks everything about a topology that does not depend on the
+// state of the backend, and fills in defaults, so that equal declarations
+// compare equal.
+func (t *Topology) Validate(c *Caps) error {
+	if n := len(t.Exchanges) + len(t.Queues) + len(t.Bindings); n > MaxDeclare {
+		return lease.Invalidf("topology", "must have at most %d parts, has %d", MaxDeclare, n)
+	}
+	for i := range t.Exchanges {
+		if err := t.Exchanges[i].validate("exchanges[" + strconv.Itoa(i) + "]"); err != nil {
+			return err
+		}
+	}
+	for i := range t.Queues {
+		if err := t.Queues[i].validate("queues["+strconv.Itoa(i)+"]", c); err != nil {
+			return err
+		}
+	}
+	for i := range t.Bindings {
+		if err := t.Bindings[i].validate("bindings[" + strconv.Itoa(i) + "]"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Exchange) validate(field string) error {
+	if err := lease.ValidateText(field+".name", e.Name, 1, MaxName); err != nil {
+		return err
+	}
+	if strings.HasPrefix(e.Name, ReservedExchangeNames) {
+		return lease.Invalidf(field+".name", "must not begin with %q, which is reserved", ReservedExchangeNames)
+	}
+	switch e.Kind {
+	case Direct, Fanout, Topic, HeadersKind:
+		return nil
+	}
+	return lease.Invalidf(field+".kind", "must be direct, fanout, topic or headers, is %q", e.Kind)
+}
+
+func (q *Queue) validate(field string, c *Caps) error {
+	if err := ValidateQueueName(field+".name", q.Name); err != nil {
+		return err
+	}
+	if q.Lease == 0 {
+		q.Lease = min(max(DefaultLease, c.MinLease), c.MaxLease)
+	}
+	if err := validDuration(field+".lease", q.Lease, c.MinLease, c.MaxLease); err != nil {
+		return err
+	}
+	if q.DeliveryLimit < 0 || q.DeliveryLimit > MaxDeliveryLimit {
+		return lease.Invalidf(field+".delivery_limit", "must be 0 to %d, is %d", MaxDeliveryLimit, q.DeliveryLimit)
+	}
+	if q.DeadLetter == nil && q.DeliveryLimit > 0 {
+		return lease.Invalidf(field+".delivery_limit", "needs a dead_letter: without one, messages past the limit would be lost")
+	}
+	if q.DeadLetter != nil {
+		if err := q.DeadLetter.validate(field + ".dead_letter"); err != nil {
+			return err
+		}
+		if q.DeadLetter.Exchange == "" && (q.DeadLetter.Key == "" || q.DeadLetter.Key == q.Name) {
+			return lease.Invalidf(field+".dead_letter", "must name another queue by its key when the exchange is the default one")
+		}
+		if q.DeliveryLimit == 0 {
+			q.DeliveryLimit = DefaultDeliveryLimit
+		}
+	}
+	if q.Backoff.Min == 0 {
+		q.Backoff.Min = DefaultBackoffMin
+		if q.Backoff.Max > 0 {
+			q.Backoff.Min = min(q.Backoff.Min, q.Backoff.Max)
+		}
+	}
+	if q.Backoff.Max == 0 {
+		q.Backoff.Max = max(DefaultBackoffMax, q.Backoff.Min)
+	}
+	if err := validDuration(field+".backoff.max", q.Backoff.Max, 0, MaxDelay); err != nil {
+		return err
+	}
+	if err := validDuration(field+".backoff.min", q.Backoff.Min, 0, q.Backoff.Max); err != nil {
+		return err
+	}
+	return validDuration(field+".dedup_window", q.DedupWindow, 0, MaxDedupWindow)
+}
+
+func (b *Binding) validate(field string) error {
+	if b.Exchange == DefaultExchange {
+		return lease.Invalidf(field+".exchange", "must be named: every queue is bound to the default exchange already")
+	}
+	if err := lease.ValidateText(field+".exchange", b.Exchange, 1, MaxName); err != nil {
+		return err
+	}
+	if err := ValidateQueueName(field+".queue", b.Queue); err != nil {
+		return err
+	}
+	if err := lease.ValidateText(field+".key", b.Key, 0, MaxKey); err != nil {
+		return err
+	}
+	b.Args = b.Args.Normalize()
+	if len(b.Args) == 0 {
+		b.Args = nil
+		return nil
+	}
+	if m, ok := b.Args[ArgMatch]; ok && m != "all" && m != "any" {
+		return lease.Invalidf(field+".args["+ArgMatch+"]", `must be "all" or "any"`)
+	}
+	return b.Args.Validate(field + ".args")
+}
