@@ -30,6 +30,8 @@ type core struct {
 	next    int     // of backlog
 	waiting call    // ring of the calls that wait in the machine
 
+	unfinished *call // decided in part; nil: none
+
 	rounds chan *round // from the writer to the syncer, in order
 
 	mu       sync.Mutex

@@ -66,7 +66,7 @@ func (q *queueConn) Declare(ctx context.Context, t *queuedriver.Topology, dryRun
 	return cmd.Changes, cmd.Err
 }
 
-// cloneTopology copies what the machine keeps.
+// cloneTopology parts what the machine keeps from what callers may change.
 func cloneTopology(t *queuedriver.Topology) *queuedriver.Topology {
 	own := &queuedriver.Topology{
 		Exchanges: slices.Clone(t.Exchanges),
@@ -80,7 +80,9 @@ func cloneTopology(t *queuedriver.Topology) *queuedriver.Topology {
 		}
 	}
 	for i := range own.Bindings {
-		own.Bindings[i].Args = maps.Clone(own.Bindings[i].Args)
+		if own.Bindings[i].Args != nil {
+			own.Bindings[i].Args = cloneTable(own.Bindings[i].Args)
+		}
 	}
 	return own
 }
@@ -109,7 +111,7 @@ func (q *queueConn) Topology(ctx context.Context) (*queuedriver.Topology, error)
 	if err := q.do(ctx, cmd, nil); err != nil {
 		return nil, err
 	}
-	return cmd.Topology, nil
+	return cloneTopology(cmd.Topology), nil
 }
 
 // Publish implements queuedriver.Conn.
@@ -213,7 +215,7 @@ func (q *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 
 // handBack releases what was leased for a receiver that is gone.
 func (q *queueConn) handBack(cmd machine.Command) {
-	r := cmd.(*machine.Receive)
+	r := cmd.(*machine.Receive) //nolint:forcetypeassert // Receive has passed it
 	if len(r.Leased) == 0 {
 		return
 	}
@@ -236,9 +238,9 @@ func (q *queueConn) deliveries(cmd *machine.Receive) ([]queuedriver.Delivery, er
 	var seqs []uint64
 	for rest := cmd.Leased; len(rest) > 0; {
 		block := rest[0].Block
-		seqs = seqs[:0]
-		for _, l := range rest {
-			if l.Block != block {
+		seqs = append(seqs[:0], rest[0].Seq)
+		for _, l := range rest[1:] {
+			if l.Block != block || block == 0 { // 0: any
 				break
 			}
 			seqs = append(seqs, l.Seq)
@@ -249,7 +251,9 @@ func (q *queueConn) deliveries(cmd *machine.Receive) ([]queuedriver.Delivery, er
 			q.core.logger.Error("reading messages failed", "queue", cmd.Request.Queue, "block", block, "error", err)
 		}
 		for i, rec := range recs {
-			ds = append(ds, delivery(cmd, &rest[i], rec, wall))
+			if rec != nil {
+				ds = append(ds, delivery(cmd, &rest[i], rec, wall))
+			}
 		}
 		rest = rest[len(seqs):]
 	}
@@ -337,9 +341,16 @@ func (q *queueConn) Redrive(ctx context.Context, r *queuedriver.RedriveRequest) 
 		to := *own.To
 		own.To = &to
 	}
-	cmd := &machine.Redrive{Request: &own}
-	if err := q.do(ctx, cmd, nil); err != nil {
-		return 0, err
+	// A round that moved nothing may have looked at messages that cannot be
+	// moved only.
+	for from := uint64(0); ; {
+		cmd := &machine.Redrive{Request: &own, From: from}
+		if err := q.do(ctx, cmd, nil); err != nil {
+			return 0, err
+		}
+		if cmd.Err != nil || cmd.Moved > 0 || cmd.Next == 0 {
+			return cmd.Moved, cmd.Err
+		}
+		from = cmd.Next
 	}
-	return cmd.Moved, cmd.Err
 }

@@ -15,6 +15,7 @@ func (c *core) restore() error {
 	now := c.now()
 	tokens := machine.NewTokens(max(meta.TokenReserve, c.params.tokenBase), now.Wall)
 	c.queues = machine.NewQueues(tokens)
+	c.queues.RestoreQueueIDs(meta.NextQueueID)
 	c.locks = machine.NewLocks(tokens, meta.Incarnation)
 	if err := c.restoreTopology(now); err != nil {
 		return fmt.Errorf("loading queues: %w", err)

@@ -28,13 +28,18 @@ func (r *round) free() {
 
 // decideRound lets the machine decide what has queued up, and applies it.
 func (c *core) decideRound() *round {
-	r := rounds.Get().(*round)
+	r := rounds.Get().(*round) //nolint:forcetypeassert // the pool has nothing else
 	now := c.now()
 	b := c.store.NewBatch()
 	room := c.store.Room()
+	c.queues.SetRoom(room)
 	c.locks.Tick(now, b)
 	c.queues.Tick(now, b, c.store)
-	for c.next < len(c.backlog) && b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() < maxRoundBytes {
+	if k := c.unfinished; k != nil {
+		c.unfinished = nil
+		c.passOn(now, b, r, k)
+	}
+	for c.unfinished == nil && c.next < len(c.backlog) && b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() < maxRoundBytes {
 		k := c.backlog[c.next]
 		c.backlog[c.next] = nil
 		c.next++
@@ -69,10 +74,19 @@ func (c *core) pass(now machine.Time, b *store.Batch, r *round, k *call, room er
 		c.wait(k) // until finish
 		c.passWaiting(now, b, k)
 	default:
-		c.passLock(now, b, k.cmd)
-		c.passQueue(now, b, k.cmd)
-		r.calls = append(r.calls, k)
+		c.passOn(now, b, r, k)
 	}
+}
+
+// passOn has a command decided, or what is left of it. One that is too much
+// for a round is the first of the next.
+func (c *core) passOn(now machine.Time, b *store.Batch, r *round, k *call) {
+	c.passLock(now, b, k.cmd)
+	if !c.passQueue(now, b, k.cmd) {
+		c.unfinished = k
+		return
+	}
+	r.calls = append(r.calls, k)
 }
 
 // passWaiting passes a command that finishes when the machine says so.
@@ -106,7 +120,8 @@ func (c *core) passLock(now machine.Time, b *store.Batch, cmd machine.Command) {
 	}
 }
 
-func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) {
+// passQueue reports false if the command is to be passed again.
+func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) bool {
 	switch cmd := cmd.(type) {
 	case *machine.Declare:
 		c.queues.Declare(b, cmd)
@@ -115,11 +130,11 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 	case *machine.ReadTopology:
 		c.queues.ReadTopology(cmd)
 	case *machine.Publish:
-		c.queues.Publish(now, b, c.store, cmd)
+		return c.queues.Publish(now, b, c.store, cmd)
 	case *machine.GiveUp:
 		c.queues.GiveUp(cmd)
 	case *machine.Settle:
-		c.queues.Settle(now, b, c.store, cmd)
+		return c.queues.Settle(now, b, c.store, cmd)
 	case *machine.Detach:
 		c.queues.Detach(cmd)
 	case *machine.ReadStats:
@@ -131,6 +146,7 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 	case *machine.Redrive:
 		c.queues.Redrive(now, b, c.store, cmd)
 	}
+	return true
 }
 
 // grows reports whether a command makes the store larger, so that it is

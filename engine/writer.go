@@ -16,11 +16,12 @@ func (c *core) write() {
 	for {
 		c.collect()
 		refusal := c.refused()
-		if c.err() != nil || refusal != nil && c.next == len(c.backlog) {
+		idle := c.unfinished == nil && c.next == len(c.backlog)
+		if c.err() != nil || refusal != nil && idle {
 			c.dismiss(refusal)
 			return
 		}
-		if c.next < len(c.backlog) || c.due() {
+		if !idle || c.due() {
 			c.rounds <- c.decideRound()
 			continue
 		}
@@ -68,6 +69,10 @@ func (c *core) dismiss(why error) {
 	if why == nil {
 		why = c.err()
 	}
+	if k := c.unfinished; k != nil { // after a failure only
+		c.unfinished = nil
+		k.complete(notConfirmed(why))
+	}
 	for {
 		for ; c.next < len(c.backlog); c.next++ {
 			c.backlog[c.next].refuse(why)
@@ -110,10 +115,7 @@ func (c *core) sync() {
 		}
 		var outcome error
 		if reason := c.err(); reason != nil {
-			// What the store has failed to confirm may still be found
-			// by the next open. The reason is not wrapped: it says that
-			// nothing was done.
-			outcome = fmt.Errorf("%w: not confirmed by the store: %v", lease.ErrUnknown, reason)
+			outcome = notConfirmed(reason)
 		}
 		for i, k := range r.calls {
 			k.complete(outcome)
@@ -123,14 +125,21 @@ func (c *core) sync() {
 	}
 }
 
+// notConfirmed is the outcome of a command that was decided and is not known
+// to be durable: the next open may find it. The reason is not wrapped: it says
+// that nothing was done.
+func notConfirmed(reason error) error {
+	return fmt.Errorf("%w: not confirmed by the store: %v", lease.ErrUnknown, reason) //nolint:errorlint // see above
+}
+
 // owner returns the call of a command that the machine has finished later
 // than in the round that it was passed in; nil if it was not that kind.
 func owner(cmd machine.Command) *call {
 	switch cmd := cmd.(type) {
 	case *machine.Await:
-		return cmd.Owner.(*call)
+		return cmd.Owner.(*call) //nolint:forcetypeassert // pass has put it there
 	case *machine.Receive:
-		return cmd.Owner.(*call)
+		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
 	}
 	return nil
 }

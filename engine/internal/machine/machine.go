@@ -91,8 +91,9 @@ type View interface {
 	// means that the caller does not know the block.
 	Message(q uint32, blockFirst, seq uint64) (*record.Message, error)
 	// LoadDue returns delayed messages due at or before wall, in order of
-	// their time, at most most of them and about mostBytes of bodies, and
-	// the time of the next one behind these (0 if there is none).
+	// their time, no more than most of them and about mostBytes of bodies, and
+	// the time of the next one behind these (0 if there is none). An error
+	// together with messages or next is about some others that are damaged.
 	LoadDue(q uint32, wall int64, most, mostBytes int) (due []record.Delayed, next int64, err error)
 	// Seen reports whether the id is in a bucket from..to.
 	Seen(q uint32, from, to int64, id string) (bool, error)

@@ -32,6 +32,8 @@ type ReadTopology struct{ Topology *queuedriver.Topology }
 type Publish struct {
 	Publishings []queuedriver.Publishing // validated
 	Receipts    []queuedriver.Receipt
+
+	next int // to be decided
 }
 
 // Leased is a delivery whose body is still to be read: message Seq of the
@@ -70,6 +72,8 @@ type GiveUp struct{ Receive *Receive }
 type Settle struct {
 	Settlements []queuedriver.Settlement // validated
 	Outcomes    []queuedriver.Outcome
+
+	next int // to be decided
 }
 
 // Detach forgets a consumer.
@@ -89,12 +93,15 @@ type Purge struct {
 	Err     error
 }
 
-// Redrive moves dead letters back. It moves at most what fits one round; none
-// moved means that none is left that can be.
+// Redrive moves dead letters back, beginning with From. It moves and looks at
+// what fits one round; Next is the one to go on with, 0 at the end.
 type Redrive struct {
 	Request *queuedriver.RedriveRequest // validated
-	Moved   int64
-	Err     error
+	From    uint64
+
+	Moved int64
+	Next  uint64
+	Err   error
 }
 
 // PeekMessages reads.

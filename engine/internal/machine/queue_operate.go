@@ -17,16 +17,16 @@ const operateEntries = 100_000
 
 // walk calls visit for the messages of a queue that are not acked, from seq
 // on, in order, until it returns false. It reads the store: messages of this
-// round are not seen.
-func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *record.IndexBlock) bool) error {
+// round are not seen. next is where to go on, 0 at the end.
+func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *record.IndexBlock) bool) (next uint64, err error) {
 	from = max(from, q.counters.Head, 1)
 	for walked := 0; walked < operateEntries && from < q.counters.NextSeq; {
 		blocks, err := view.LoadIndex(q.id, from, queuedriver.MaxPeek)
 		if err != nil {
-			return m.fault(q, err)
+			return 0, m.fault(q, err)
 		}
 		if len(blocks) == 0 {
-			return nil
+			return 0, nil
 		}
 		for i := range blocks {
 			b := &blocks[i]
@@ -36,14 +36,17 @@ func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *r
 					continue
 				}
 				if !visit(e, b) {
-					return nil
+					return e.seq, nil
 				}
 			}
 			walked += len(b.Entries)
 			from = b.FirstSeq + uint64(len(b.Entries))
 		}
 	}
-	return nil
+	if from < q.counters.NextSeq {
+		return from, nil
+	}
+	return 0, nil
 }
 
 // gone reports whether a message that the store may still show is acked.
@@ -70,7 +73,7 @@ func (m *Queues) Peek(now Time, view View, c *PeekMessages) {
 		return
 	}
 	size := 0
-	err = m.walk(view, q, c.Request.After+1, func(e entry, b *record.IndexBlock) bool {
+	next, err := m.walk(view, q, c.Request.After+1, func(e entry, b *record.IndexBlock) bool {
 		if len(c.Peeked) == most || size > operateBytes {
 			return false
 		}
@@ -86,7 +89,7 @@ func (m *Queues) Peek(now Time, view View, c *PeekMessages) {
 	if c.Err == nil {
 		c.Err = err
 	}
-	if c.Err != nil || len(c.Peeked) == most || size > operateBytes || q.counters.Delayed == 0 {
+	if c.Err != nil || next != 0 || len(c.Peeked) == most || size > operateBytes || q.counters.Delayed == 0 {
 		return
 	}
 	due, _, err := view.LoadDue(q.id, math.MaxInt64, most-len(c.Peeked), operateBytes-size+1)
@@ -112,7 +115,7 @@ func (q *queue) peeked(now Time, seq uint64, rec *record.Message) queuedriver.Pe
 	}
 	if f := q.flights[seq]; f != nil {
 		p.State, p.Attempts = queuedriver.InFlight, int(f.attempt)
-	} else if q.attempts[seq].NotBefore > now.Wall {
+	} else if _, waits := q.waiting[seq]; waits || q.attempts[seq].NotBefore > now.Wall {
 		p.State = queuedriver.Delayed
 	}
 	return p
@@ -127,7 +130,12 @@ func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
 		return
 	}
 	if to := c.Request.To; to != nil {
-		if _, err := m.route(*to, nil, nil); err != nil {
+		if to.Exchange == queuedriver.DefaultExchange {
+			_, err = m.find(to.Key)
+		} else {
+			_, err = m.route(*to, nil, nil)
+		}
+		if err != nil {
 			c.Err = err
 			return
 		}
@@ -137,8 +145,9 @@ func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
 		most = queuedriver.MaxRedrive
 	}
 	size := 0
-	err = m.walk(view, q, 0, func(e entry, b *record.IndexBlock) bool {
-		if c.Moved == int64(most) || size > operateBytes {
+	m.touch(q)
+	c.Next, c.Err = m.walk(view, q, c.From, func(e entry, b *record.IndexBlock) bool {
+		if c.Moved == int64(most) || size > operateBytes || c.Moved > 0 && m.roundFull() {
 			return false
 		}
 		if q.flights[e.seq] != nil {
@@ -146,7 +155,7 @@ func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
 		}
 		rec, err := view.Message(q.id, b.FirstSeq, e.seq)
 		if err != nil {
-			m.fault(q, err)
+			_ = m.fault(q, err)
 			return true // stays, and is reported
 		}
 		size += len(rec.Body)
@@ -155,9 +164,6 @@ func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
 		}
 		return true
 	})
-	if c.Err = err; err == nil {
-		m.touch(q)
-	}
 }
 
 func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Message, route *queuedriver.Route) bool {
@@ -169,11 +175,12 @@ func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Me
 		route = &origin
 	}
 	to, err := m.route(*route, msg.Headers, nil)
-	if err != nil || len(to) == 0 || slices.Contains(to, q) {
+	moved := record.Message{Route: *route, Published: now.Wall, Message: msg}
+	if err != nil || len(to) == 0 || slices.Contains(to, q) || checkFanOut(&moved, to) != nil {
 		return false
 	}
 	for _, d := range to {
-		m.enqueue(d, record.Message{Route: *route, Published: now.Wall, Message: msg})
+		m.enqueue(d, moved)
 		d.counters.Published++
 	}
 	m.erase(ch, q, e)
@@ -191,12 +198,14 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 	m.touch(q)
 	if q.counters.Delayed > 0 {
 		ch.DropDelayed(q.id)
-		q.counters.Delayed, q.dueAt = 0, 0
-		delete(m.due, q)
+		q.counters.Delayed = 0
+		m.due.set(q, 0)
 	}
 	q.flushAcks(ch) // of this round, before their segments go
 	q.pending = nil
+	waited := len(q.waiting)
 	q.dropMessages(ch)
+	m.retries.drop(waited)
 	q.counters.Dropped += c.Dropped
 	q.counters.Live = int64(len(q.flights))
 	q.counters.Bytes = 0

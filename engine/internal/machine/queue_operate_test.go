@@ -247,7 +247,7 @@ func TestStalledDeadLetter(t *testing.T) {
 	}
 	c := &Declare{Topology: &queuedriver.Topology{Bindings: []queuedriver.Binding{{Exchange: "void", Queue: "dead", Key: "work"}}}}
 	h.round(func() { h.m.Declare(h.store, c) })
-	h.now.Wall += int64(time.Hour)
+	h.pass(time.Hour)
 	if got := h.receive("work", 1); len(got) != 0 {
 		t.Fatalf("received %v past its limit", got)
 	}

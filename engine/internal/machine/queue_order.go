@@ -71,13 +71,44 @@ func entryLess(a, b entry) bool { return a.seq < b.seq }
 // retry is a failed message that waits for its time. One that is not waiting
 // for this time any more is passed over when it comes up.
 type retry struct {
-	at    int64 // wall clock
+	at    lease.Instant
 	queue *queue
 	seq   uint64
 }
 
+func (r *retry) live() bool {
+	w, ok := r.queue.waiting[r.seq]
+	return ok && w.at == r.at
+}
+
 // retryHeap gives the earliest retry.
-type retryHeap struct{ rs []retry }
+type retryHeap struct {
+	rs    []retry
+	stale int // of them, that no message waits for
+}
+
+// minStale is how many stale retries are not worth looking for.
+const minStale = 1024
+
+// drop takes note that n messages do not wait any more though their retries
+// are in the heap, and clears these out when they are most of it.
+func (h *retryHeap) drop(n int) {
+	h.stale += n
+	if h.stale < minStale || h.stale < len(h.rs)/2 {
+		return
+	}
+	live := h.rs[:0]
+	for i := range h.rs {
+		if h.rs[i].live() {
+			live = append(live, h.rs[i])
+		}
+	}
+	clear(h.rs[len(live):])
+	h.rs, h.stale = live, 0
+	for i := len(live)/2 - 1; i >= 0; i-- {
+		down(live, i, retryLess)
+	}
+}
 
 func (h *retryHeap) push(r retry) {
 	h.rs = append(h.rs, r)
@@ -232,4 +263,61 @@ func (f *fetch) earliest() lease.Instant {
 		}
 	}
 	return at
+}
+
+// dueHeap orders queues by when their next scheduled message is due.
+type dueHeap struct{ qs []*queue }
+
+func (h *dueHeap) min() *queue {
+	if len(h.qs) == 0 {
+		return nil
+	}
+	return h.qs[0]
+}
+
+// set gives q its place by due; 0 takes it out.
+func (h *dueHeap) set(q *queue, due int64) {
+	q.dueAt = due
+	if q.dueIndex < 0 {
+		if due == 0 {
+			return
+		}
+		q.dueIndex = len(h.qs)
+		h.qs = append(h.qs, q)
+	}
+	i := q.dueIndex
+	if due == 0 {
+		last := len(h.qs) - 1
+		h.swap(i, last)
+		h.qs[last] = nil
+		h.qs = h.qs[:last]
+		q.dueIndex = -1
+		if i == last {
+			return
+		}
+	}
+	h.fix(i)
+}
+
+func (h *dueHeap) fix(i int) {
+	for i > 0 && h.qs[i].dueAt < h.qs[(i-1)/2].dueAt {
+		h.swap(i, (i-1)/2)
+		i = (i - 1) / 2
+	}
+	for {
+		c := 2*i + 1
+		if c+1 < len(h.qs) && h.qs[c+1].dueAt < h.qs[c].dueAt {
+			c++
+		}
+		if c >= len(h.qs) || h.qs[c].dueAt >= h.qs[i].dueAt {
+			return
+		}
+		h.swap(i, c)
+		i = c
+	}
+}
+
+func (h *dueHeap) swap(i, j int) {
+	h.qs[i], h.qs[j] = h.qs[j], h.qs[i]
+	h.qs[i].dueIndex, h.qs[j].dueIndex = i, j
 }

@@ -14,13 +14,25 @@ import (
 // and at most a third longer.
 const dedupBuckets = 3
 
-// Publish decides a batch; each message for itself.
-func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) {
-	c.Receipts = make([]queuedriver.Receipt, len(c.Publishings))
-	var to []*queue
-	for i := range c.Publishings {
-		to = m.publish(now, ch, view, &c.Publishings[i], &c.Receipts[i], to[:0])
+// Publish decides a batch; each message for itself. It reports false if the
+// rest is to be passed again in the next round: a round must not become too
+// large.
+func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) bool {
+	if c.Receipts == nil {
+		c.Receipts = make([]queuedriver.Receipt, len(c.Publishings))
 	}
+	var to []*queue
+	for ; c.next < len(c.Publishings); c.next++ {
+		if c.next > 0 && m.roundFull() {
+			return false
+		}
+		if r := &c.Receipts[c.next]; m.room != nil {
+			r.Err = m.room
+		} else {
+			to = m.publish(now, ch, view, &c.Publishings[c.next], r, to[:0])
+		}
+	}
+	return true
 }
 
 func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
@@ -28,26 +40,30 @@ func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publish
 	if err == nil && len(to) == 0 && p.Mandatory {
 		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
 	}
+	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
+	if err == nil {
+		err = checkFanOut(&rec, to)
+	}
+	// First look in all of them, so that one that cannot be read leaves the
+	// message in none.
+	for i := 0; i < len(to) && err == nil; i++ {
+		to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID)
+	}
 	if err != nil {
 		r.Err = err
 		return to
 	}
 	r.Queues = len(to)
 	duplicates := 0
-	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
 	due := dueAt(now, p.Message)
 	for _, q := range to {
-		dup, err := m.duplicate(now, ch, view, q, p.Message.ID)
-		if err != nil {
-			r.Err = err // the others have it; its id makes a repeat safe there
-			continue
-		}
 		m.touch(q)
-		if dup {
+		if q.known {
 			duplicates++
 			q.counters.Duplicates++
 			continue
 		}
+		m.remember(ch, q, p.Message.ID)
 		q.counters.Published++
 		if due > now.Wall {
 			m.schedule(ch, q, due, rec)
@@ -59,6 +75,21 @@ func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publish
 	return to
 }
 
+// size is about how much room a copy of a message takes.
+func size(rec *record.Message) int {
+	if len(rec.Headers) == 0 {
+		return len(rec.Body)
+	}
+	return record.MessageSize(rec)
+}
+
+func checkFanOut(rec *record.Message, to []*queue) error {
+	if n := size(rec); n*len(to) > MaxFanOutBytes {
+		return fmt.Errorf("a message of %d bytes to %d queues: copies of %d bytes at most: %w", n, len(to), MaxFanOutBytes, lease.ErrLimit)
+	}
+	return nil
+}
+
 func dueAt(now Time, msg *queuedriver.Message) int64 {
 	if !msg.NotBefore.IsZero() {
 		return msg.NotBefore.UnixNano()
@@ -68,6 +99,7 @@ func dueAt(now Time, msg *queuedriver.Message) int64 {
 
 // route returns the queues that a message goes to, each once.
 func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*queue) ([]*queue, error) {
+	m.steps++
 	if r.Exchange == queuedriver.DefaultExchange {
 		if q := m.queues[r.Key]; q != nil {
 			to = append(to, q)
@@ -77,6 +109,9 @@ func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*q
 	e := m.exchanges[r.Exchange]
 	if e == nil {
 		return to, fmt.Errorf("exchange %q: %w", r.Exchange, lease.ErrNotFound)
+	}
+	if e.spec.Kind != queuedriver.Direct {
+		m.steps += len(e.bindings)
 	}
 	all := e.match(to, r.Key, headers)
 	m.round++
@@ -90,16 +125,26 @@ func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*q
 	return to, nil
 }
 
+// duplicateSteps is what it costs to look for an id.
+const duplicateSteps = 10
+
 // duplicate reports whether the id was published to the queue within its
-// window, and remembers it.
+// window.
 func (m *Queues) duplicate(now Time, ch Changes, view View, q *queue, id string) (bool, error) {
 	if q.spec.DedupWindow == 0 || id == "" {
 		return false, nil
 	}
-	width := int64(max(q.spec.DedupWindow/dedupBuckets, time.Second))
-	bucket := max(q.counters.SeenBucket, now.Wall/width)
+	m.steps += duplicateSteps
+	width := max(q.spec.DedupWindow/dedupBuckets, time.Second)
+	bucket := max(q.counters.SeenBucket, now.Wall/int64(width))
+	switch {
+	case q.seenSince == 0:
+		q.seenSince = now.Mono
+	case bucket == q.counters.SeenBucket && now.Mono.Sub(q.seenSince) >= width:
+		bucket++ // the wall clock was ahead once: do not wait for it
+	}
 	if bucket > q.counters.SeenBucket {
-		q.counters.SeenBucket = bucket
+		q.counters.SeenBucket, q.seenSince = bucket, now.Mono
 		ch.DropSeen(q.id, bucket-dedupBuckets)
 		m.touch(q)
 	}
@@ -110,11 +155,15 @@ func (m *Queues) duplicate(now Time, ch Changes, view View, q *queue, id string)
 	if err != nil {
 		return false, m.fault(q, err)
 	}
-	if !seen {
-		q.seen[id] = struct{}{}
-		ch.PutSeen(q.id, bucket, id)
-	}
 	return seen, nil
+}
+
+// remember notes an id that was no duplicate.
+func (m *Queues) remember(ch Changes, q *queue, id string) {
+	if q.spec.DedupWindow > 0 && id != "" {
+		q.seen[id] = struct{}{}
+		ch.PutSeen(q.id, q.counters.SeenBucket, id)
+	}
 }
 
 // schedule stores a message outside the queue until its time.
@@ -122,10 +171,10 @@ func (m *Queues) schedule(ch Changes, q *queue, due int64, rec record.Message) {
 	ch.PutDelayed(q.id, &record.Delayed{Due: due, Seq: q.counters.NextDelayed, Message: rec})
 	q.counters.NextDelayed++
 	q.counters.Delayed++
+	m.unwritten += size(&rec)
 	if q.dueAt == 0 || due < q.dueAt {
-		q.dueAt = due
+		m.due.set(q, due)
 	}
-	m.due[q] = true
 	m.touch(q)
 }
 
@@ -134,7 +183,7 @@ func (m *Queues) enqueue(q *queue, rec record.Message) {
 	q.pending = append(q.pending, rec)
 	q.counters.Live++
 	q.counters.Bytes += int64(len(rec.Body))
-	m.unwritten += len(rec.Body)
+	m.unwritten += size(&rec)
 	m.touch(q)
 }
 

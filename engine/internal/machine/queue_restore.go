@@ -22,6 +22,14 @@ type QueueState struct {
 // RestoreExchange adds an exchange that the store holds.
 func (m *Queues) RestoreExchange(e queuedriver.Exchange) { m.exchanges[e.Name] = newExchange(e) }
 
+// RestoreQueueIDs says from which number on none was given to a queue yet:
+// that of a deleted one is not given again.
+func (m *Queues) RestoreQueueIDs(next uint32) {
+	if next > 0 {
+		m.lastID = max(m.lastID, next-1)
+	}
+}
+
 // RestoreBinding adds a binding. Its exchange and its queue must have been
 // restored.
 func (m *Queues) RestoreBinding(b queuedriver.Binding) error {
@@ -49,11 +57,10 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 			q.attempts[seq] = a
 		}
 	}
-	m.queues[q.spec.Name] = q
+	m.add(q)
 	m.lastID = max(m.lastID, q.id)
 	if s.NextDue > 0 {
-		q.dueAt = s.NextDue
-		m.due[q] = true
+		m.due.set(q, s.NextDue)
 	}
 	return m.restoreFetches(now, view, q, s.Fetches)
 }

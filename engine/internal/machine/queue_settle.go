@@ -11,12 +11,19 @@ import (
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// Settle settles deliveries, each for itself.
-func (m *Queues) Settle(now Time, ch Changes, view View, c *Settle) {
-	c.Outcomes = make([]queuedriver.Outcome, len(c.Settlements))
-	for i := range c.Settlements {
-		c.Outcomes[i] = m.settle(now, ch, view, &c.Settlements[i])
+// Settle settles deliveries, each for itself. It reports false if the rest is
+// to be passed again in the next round: dead letters can make a round large.
+func (m *Queues) Settle(now Time, ch Changes, view View, c *Settle) bool {
+	if c.Outcomes == nil {
+		c.Outcomes = make([]queuedriver.Outcome, len(c.Settlements))
 	}
+	for ; c.next < len(c.Settlements); c.next++ {
+		if c.next > 0 && m.roundFull() {
+			return false
+		}
+		c.Outcomes[c.next] = m.settle(now, ch, view, &c.Settlements[c.next])
+	}
+	return true
 }
 
 func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settlement) queuedriver.Outcome {
@@ -89,7 +96,7 @@ func (m *Queues) attemptEnded(now Time, ch Changes, view View, q *queue, f *flig
 // exhaust dead-letters a message past its limit. If that leads to no queue
 // the message stays and is tried again.
 func (m *Queues) exhaust(now Time, ch Changes, view View, q *queue, f *flight, a record.Attempt, why string) bool {
-	if m.deadLetter(now, ch, view, q, f, queuedriver.ReasonDeliveryLimit, why, a.Count) {
+	if m.deadLetter(now, view, q, f, queuedriver.ReasonDeliveryLimit, why, a.Count) {
 		m.remove(ch, q, f)
 		return true
 	}
@@ -105,7 +112,10 @@ func (m *Queues) reject(now Time, ch Changes, view View, q *queue, f *flight, wh
 		m.remove(ch, q, f)
 		return queuedriver.Outcome{}
 	}
-	if !m.deadLetter(now, ch, view, q, f, queuedriver.ReasonRejected, why, f.attempt) {
+	if m.room != nil {
+		return queuedriver.Outcome{Err: m.room}
+	}
+	if !m.deadLetter(now, view, q, f, queuedriver.ReasonRejected, why, f.attempt) {
 		m.land(ch, q, f)
 		a := record.Attempt{Count: f.attempt, LastToken: f.token, NotBefore: now.Wall + int64(backoff(&q.spec.Backoff, f))}
 		m.putAttempt(ch, q, f.seq, a)
@@ -118,10 +128,13 @@ func (m *Queues) reject(now Time, ch Changes, view View, q *queue, f *flight, wh
 
 // deadLetter publishes a copy of a message to the queue's dead letter, with
 // the reason in its headers. It reports false if that led nowhere.
-func (m *Queues) deadLetter(now Time, ch Changes, view View, q *queue, f *flight, reason, why string, attempts uint32) bool {
+func (m *Queues) deadLetter(now Time, view View, q *queue, f *flight, reason, why string, attempts uint32) bool {
+	if m.room != nil {
+		return false
+	}
 	rec, err := view.Message(q.id, q.blockOf(f.seq), f.seq)
 	if err != nil {
-		m.fault(q, err)
+		_ = m.fault(q, err)
 		return false
 	}
 	route := *q.spec.DeadLetter
@@ -135,8 +148,13 @@ func (m *Queues) deadLetter(now Time, ch Changes, view View, q *queue, f *flight
 	if err != nil || len(to) == 0 {
 		return false
 	}
+	dead := record.Message{Route: route, Published: now.Wall, Message: &msg}
+	if err := checkFanOut(&dead, to); err != nil {
+		_ = m.fault(q, err)
+		return false
+	}
 	for _, d := range to {
-		m.enqueue(d, record.Message{Route: route, Published: now.Wall, Message: &msg})
+		m.enqueue(d, dead)
 		d.counters.Published++
 	}
 	q.counters.DeadLettered++
@@ -193,7 +211,10 @@ func (m *Queues) erase(ch Changes, q *queue, e entry) {
 		delete(q.attempts, e.seq)
 		ch.DeleteAttempt(q.id, e.seq)
 	}
-	delete(q.waiting, e.seq)
+	if _, ok := q.waiting[e.seq]; ok {
+		delete(q.waiting, e.seq)
+		m.retries.drop(1)
+	}
 	q.laneDone(e.hash, e.seq)
 }
 

@@ -41,6 +41,7 @@ type queue struct {
 	counters record.Counters
 	written  record.Counters // as the store has them
 	bindings int             // that lead here
+	sources  map[*exchange]int
 
 	segments map[uint64]*segment
 	cursor   uint64 // messages before it are loaded or gone
@@ -50,8 +51,9 @@ type queue struct {
 	parked   int
 	flights  map[uint64]*flight
 	attempts map[uint64]record.Attempt
-	waiting  map[uint64]entry // failed ones whose time has not come
-	dueAt    int64            // wall time of the next scheduled message; 0: none
+	waiting  map[uint64]waiter // failed ones whose time has not come
+	dueAt    int64             // wall time of the next scheduled message; 0: none
+	dueIndex int               // in the heap; -1: not in it
 
 	receivers receiverList
 	consumers map[string]lease.Instant // last seen
@@ -62,8 +64,10 @@ type queue struct {
 	deadBodies []uint64
 	runs       []record.Run
 	seen       map[string]struct{} // ids published in this round
+	seenSince  lease.Instant       // when the newest bucket of ids began
+	known      bool                // the id that is looked at is a duplicate
 	touched    bool
-	hungry     bool // the window is low and the store has more
+	hungry     bool // to be looked at, and fed if need be, at the next Tick
 	deleted    bool
 	failed     error // the store cannot read its index
 	mark       uint64
@@ -74,6 +78,12 @@ type entry struct {
 	seq  uint64
 	hash uint64 // of its key; 0: none
 	size uint32
+}
+
+// waiter is a message that waits for its time on the Mono clock.
+type waiter struct {
+	entry
+	at lease.Instant
 }
 
 // lane is a key that is being handled: the message whose turn it is, and
@@ -115,7 +125,9 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		lanes:     make(map[uint64]*lane),
 		flights:   make(map[uint64]*flight),
 		attempts:  make(map[uint64]record.Attempt),
-		waiting:   make(map[uint64]entry),
+		waiting:   make(map[uint64]waiter),
+		dueIndex:  -1,
+		sources:   make(map[*exchange]int),
 		consumers: make(map[string]lease.Instant),
 		seen:      make(map[string]struct{}),
 	}
@@ -186,8 +198,9 @@ func (q *queue) pop(returned bool) {
 
 // next returns the next message to deliver and takes it and its key's turn.
 // ok is false if there is none now. exhausted is true for one that is to be
-// dead-lettered instead.
-func (q *queue) next(now Time, retries *retryHeap) (e entry, exhausted, ok bool) {
+// dead-lettered instead. taken is how many the caller has taken and not yet
+// leased.
+func (q *queue) next(now Time, retries *retryHeap, taken int) (e entry, exhausted, ok bool) {
 	for {
 		e, returned, ok := q.peek()
 		if !ok {
@@ -204,6 +217,9 @@ func (q *queue) next(now Time, retries *retryHeap) (e entry, exhausted, ok bool)
 			q.take(e)
 			continue
 		}
+		if !returned && q.attemptsFull(e.seq, taken) {
+			return q.nextReturned()
+		}
 		if !q.take(e) {
 			if q.parked >= q.limits.parked {
 				return q.nextReturned()
@@ -216,17 +232,28 @@ func (q *queue) next(now Time, retries *retryHeap) (e entry, exhausted, ok bool)
 		}
 		q.pop(returned)
 		a := q.attempts[e.seq]
-		if a.NotBefore > now.Wall {
-			q.waiting[e.seq] = e
-			retries.push(retry{at: a.NotBefore, queue: q, seq: e.seq})
+		if !returned && a.NotBefore > now.Wall { // restored
+			q.wait(e, a.NotBefore, now, retries)
 			continue
 		}
 		return e, q.exhausted(a.Count), true
 	}
 }
 
+// attemptsFull reports that message seq has to wait because as many attempts
+// are remembered as may be, and this one could add to them. One that has
+// failed before adds nothing, and what makes room is never held up: if
+// nothing else can move, this one may.
+func (q *queue) attemptsFull(seq uint64, taken int) bool {
+	if len(q.attempts) < q.limits.attempts {
+		return false
+	}
+	_, counted := q.attempts[seq]
+	return !counted && len(q.flights)+len(q.waiting)+len(q.returned.es)+taken > 0
+}
+
 // nextReturned serves only messages whose turn it is already, while no more
-// can be parked.
+// can be parked or be new.
 func (q *queue) nextReturned() (e entry, exhausted, ok bool) {
 	for {
 		e, ok := q.returned.min()
@@ -248,7 +275,7 @@ func (q *queue) exhausted(attempts uint32) bool {
 
 // hasRoom reports whether the queue may deliver more than these.
 func (q *queue) hasRoom(more int) bool {
-	return len(q.flights)+more < q.limits.inFlight && len(q.attempts) < q.limits.attempts
+	return len(q.flights)+more < q.limits.inFlight
 }
 
 // windowHasRoom reports whether what is published goes straight into the
@@ -268,9 +295,16 @@ func (q *queue) giveBack(f *flight, notBefore int64, now Time, retries *retryHea
 		return // the window will come by
 	}
 	if notBefore > now.Wall {
-		q.waiting[f.seq] = f.entry
-		retries.push(retry{at: notBefore, queue: q, seq: f.seq})
+		q.wait(f.entry, notBefore, now, retries)
 		return
 	}
 	q.returned.push(f.entry)
+}
+
+// wait has a failed message wait. Once it does, setting the wall clock does
+// not change for how long; what waits over an open goes by the wall clock.
+func (q *queue) wait(e entry, notBefore int64, now Time, retries *retryHeap) {
+	at := now.Mono.Add(min(time.Duration(notBefore-now.Wall), queuedriver.MaxDelay))
+	q.waiting[e.seq] = waiter{entry: e, at: at}
+	retries.push(retry{at: at, queue: q, seq: e.seq})
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,11 +19,23 @@ type plan struct {
 
 	newExchange map[string]queuedriver.Exchange
 	newQueue    map[string]queuedriver.Queue
+	newBinding  map[path][]queuedriver.Binding
+	leading     map[string]int // new bindings by queue
 }
+
+// path is what bindings that differ in their arguments only have in common.
+type path struct{ exchange, queue, key string }
+
+func pathOf(b *queuedriver.Binding) path { return path{b.Exchange, b.Queue, b.Key} }
 
 // Declare makes a topology, all or nothing.
 func (m *Queues) Declare(ch Changes, c *Declare) {
-	p := &plan{newExchange: make(map[string]queuedriver.Exchange), newQueue: make(map[string]queuedriver.Queue)}
+	p := &plan{
+		newExchange: make(map[string]queuedriver.Exchange),
+		newQueue:    make(map[string]queuedriver.Queue),
+		newBinding:  make(map[path][]queuedriver.Binding),
+		leading:     make(map[string]int),
+	}
 	if c.Err = m.plan(p, c.Topology); c.Err != nil {
 		return
 	}
@@ -37,7 +50,7 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 	for i := range p.queues {
 		m.lastID++
 		q := m.newQueue(m.lastID, &p.queues[i])
-		m.queues[q.spec.Name] = q
+		m.add(q)
 		ch.PutQueue(&record.Queue{ID: q.id, Spec: q.spec})
 		m.touch(q)
 	}
@@ -141,23 +154,21 @@ func (m *Queues) planBinding(p *plan, spec *queuedriver.Binding) error {
 	if e := m.exchanges[spec.Exchange]; e != nil && e.find(spec) != nil {
 		return nil
 	}
-	leading := 0
-	if q != nil {
-		leading = q.bindings
-	}
-	for i := range p.bindings {
-		if p.bindings[i].Queue != spec.Queue {
-			continue
-		}
-		leading++
-		if b := &p.bindings[i]; b.Exchange == spec.Exchange && b.Key == spec.Key && equalTables(b.Args, spec.Args) {
+	for _, b := range p.newBinding[pathOf(spec)] {
+		if equalTables(b.Args, spec.Args) {
 			return nil
 		}
+	}
+	leading := p.leading[spec.Queue]
+	if q != nil {
+		leading += q.bindings
 	}
 	if leading >= queuedriver.MaxBindingsPerQueue {
 		return fmt.Errorf("queue %q: %d bindings at most: %w", spec.Queue, queuedriver.MaxBindingsPerQueue, lease.ErrLimit)
 	}
 	p.bindings = append(p.bindings, *spec)
+	p.newBinding[pathOf(spec)] = append(p.newBinding[pathOf(spec)], *spec)
+	p.leading[spec.Queue]++
 	return nil
 }
 
@@ -231,8 +242,8 @@ func (m *Queues) deleteExchange(ch Changes, r *queuedriver.DeleteRequest) error 
 			return fmt.Errorf("exchange %q is the dead letter of queue %q: %w", r.Exchange, q.spec.Name, queuedriver.ErrInUse)
 		}
 	}
-	for _, b := range slices.Clone(e.bindings) {
-		e.unbind(b)
+	for _, b := range e.bindings {
+		b.queue.unlink(e)
 		ch.DeleteBinding(&b.spec)
 	}
 	delete(m.exchanges, r.Exchange)
@@ -259,12 +270,9 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	if n := q.counters.Live + q.counters.Delayed; r.IfEmpty && n > 0 {
 		return fmt.Errorf("queue %q has %d messages: %w", r.Queue, n, queuedriver.ErrInUse)
 	}
-	for _, e := range m.exchanges {
-		for _, b := range slices.Clone(e.bindings) {
-			if b.queue == q {
-				e.unbind(b)
-				ch.DeleteBinding(&b.spec)
-			}
+	for e := range q.sources {
+		for _, b := range e.unbindQueue(q) {
+			ch.DeleteBinding(&b.spec)
 		}
 	}
 	for _, f := range q.flights {
@@ -274,10 +282,11 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	}
 	q.deleted = true
 	q.pending = nil
-	clear(q.waiting) // retries pass it over
-	delete(m.queues, r.Queue)
-	delete(m.hungry, q)
-	delete(m.due, q)
+	waited := len(q.waiting)
+	clear(q.waiting)
+	m.retries.drop(waited)
+	m.drop(q)
+	m.due.set(q, 0)
 	ch.DeleteQueue(&record.Queue{ID: q.id, Spec: q.spec})
 	m.touch(q) // its receivers are told
 	return nil
@@ -298,7 +307,7 @@ func (m *Queues) ReadTopology(c *ReadTopology) {
 	slices.SortFunc(t.Exchanges, func(a, b queuedriver.Exchange) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Queues, func(a, b queuedriver.Queue) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(t.Bindings, func(a, b queuedriver.Binding) int {
-		return strings.Compare(a.Exchange+"\x00"+a.Queue+"\x00"+a.Key, b.Exchange+"\x00"+b.Queue+"\x00"+b.Key)
+		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Queue, b.Queue), strings.Compare(a.Key, b.Key))
 	})
 	c.Topology = t
 }

@@ -3,6 +3,7 @@ package machine
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
@@ -19,6 +20,26 @@ const (
 
 // consumerSeen is how long a consumer counts after its last receive.
 const consumerSeen = time.Minute
+
+// maxFaults bounds what Faults returns.
+const maxFaults = 100
+
+// Bounds on one round: past them what can wait is left to the next one.
+const (
+	roundBytes = 4 << 20 // of bodies that are copied
+	roundSteps = 100_000 // bindings and ids that are looked at
+)
+
+// MaxFanOutBytes bounds the copies of one message, for all the queues that it
+// goes to: they are stored in one round.
+const MaxFanOutBytes = 512 << 20
+
+// readAgain is how long after an error the store is read again for what is
+// due, and how soon it is looked whether the disk has room again.
+const (
+	readAgain = time.Minute
+	roomAgain = time.Second
+)
 
 // maxDue bounds how many scheduled messages of one queue come due in a round.
 const (
@@ -42,12 +63,15 @@ type Queues struct {
 
 	fetches fetchHeap
 	retries retryHeap
-	touched []*queue        // in this round
-	hungry  map[*queue]bool // to be fed at the next Tick
-	due     map[*queue]bool // that have scheduled messages
+	touched []*queue // in this round
+	hungry  []*queue // to be looked at at the next Tick
+	due     dueHeap  // those that have scheduled messages
+	sorted  []string // names of queues
 	faults  []error
+	room    error // why nothing may grow; nil: there is room
 
 	unwritten int // bytes of bodies that Dispatch will write
+	steps     int // see roundSteps
 }
 
 // NewQueues returns a machine without queues; Restore fills it.
@@ -57,32 +81,41 @@ func NewQueues(tokens *Tokens) *Queues {
 		tokens:    tokens,
 		exchanges: make(map[string]*exchange),
 		queues:    make(map[string]*queue),
-		hungry:    make(map[*queue]bool),
-		due:       make(map[*queue]bool),
 	}
 }
+
+// SetRoom says, before Tick, whether the disk has room: nil, or an error that
+// matches lease.ErrNoSpace. While it has none, scheduled messages and dead
+// letters stay where they are, for moving them copies them.
+func (m *Queues) SetRoom(full error) { m.room = full }
+
+// roundFull reports that no more work should go into this round.
+func (m *Queues) roundFull() bool { return m.unwritten >= roundBytes || m.steps >= roundSteps }
 
 // Tick lets pass what is due: leases that ran out, retries and scheduled
 // messages whose time has come; and loads what queues need for deliveries.
 func (m *Queues) Tick(now Time, ch Changes, view View) {
-	for f := m.fetches.min(); f != nil && f.at < now.Mono; f = m.fetches.min() {
+	for f := m.fetches.min(); f != nil && f.at < now.Mono && !m.roundFull(); f = m.fetches.min() {
 		m.expire(now, ch, view, f)
 	}
-	for r, ok := m.retries.min(); ok && r.at <= now.Wall; r, ok = m.retries.min() {
+	for r, ok := m.retries.min(); ok && r.at <= now.Mono; r, ok = m.retries.min() {
 		m.retries.pop()
+		if !r.live() {
+			m.retries.stale--
+			continue
+		}
 		q := r.queue
-		if e, ok := q.waiting[r.seq]; ok && q.attempts[r.seq].NotBefore == r.at {
-			delete(q.waiting, r.seq)
-			q.returned.push(e)
-			m.touch(q)
-		}
+		q.returned.push(q.waiting[r.seq].entry)
+		delete(q.waiting, r.seq)
+		m.touch(q)
 	}
-	for q := range m.due {
-		if q.dueAt <= now.Wall {
-			m.loadDue(now, ch, view, q)
-		}
+	for q := m.due.min(); q != nil && q.dueAt <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
+		m.loadDue(now, ch, view, q)
 	}
-	for q := range m.hungry {
+	hungry := m.hungry
+	m.hungry = nil
+	for _, q := range hungry {
+		q.hungry = false
 		m.loadIndex(view, q)
 	}
 }
@@ -112,11 +145,14 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 			q.written = q.counters
 			ch.PutCounters(q.id, &q.counters)
 		}
+		if len(q.seen) > ReadyWindow { // clear costs as much as the map was ever large
+			q.seen = make(map[string]struct{})
+		}
 		clear(q.seen)
 	}
 	clear(m.touched)
 	m.touched = m.touched[:0]
-	m.unwritten = 0
+	m.unwritten, m.steps = 0, 0
 }
 
 // NextWake returns when Tick has something to do, on the Mono clock. ok is
@@ -133,12 +169,15 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	if f := m.fetches.min(); f != nil {
 		earlier(f.at + 1)
 	}
-	wall := func(t int64) { earlier(now.Mono + lease.Instant(max(0, t-now.Wall))) }
 	if r, some := m.retries.min(); some {
-		wall(r.at)
+		earlier(r.at)
 	}
-	for q := range m.due {
-		wall(q.dueAt)
+	if q := m.due.min(); q != nil {
+		left := time.Duration(max(0, q.dueAt-now.Wall))
+		if m.room != nil {
+			left = max(left, roomAgain)
+		}
+		earlier(now.Mono.Add(left))
 	}
 	return at, ok
 }
@@ -155,9 +194,10 @@ func (m *Queues) Faults() []error {
 	return f
 }
 
+// fault notes that the store failed to read something of q.
 func (m *Queues) fault(q *queue, err error) error {
 	err = fmt.Errorf("queue %q: %w", q.spec.Name, err)
-	if len(m.faults) < 100 {
+	if len(m.faults) < maxFaults {
 		m.faults = append(m.faults, err)
 	}
 	return err
@@ -177,17 +217,27 @@ func (m *Queues) find(name string) (*queue, error) {
 	return nil, fmt.Errorf("queue %q: %w", name, lease.ErrNotFound)
 }
 
+// feed has a queue looked at at the next Tick.
+func (m *Queues) feed(q *queue) {
+	if !q.hungry {
+		q.hungry = true
+		m.hungry = append(m.hungry, q)
+	}
+}
+
 // loadIndex fills a queue's window.
 func (m *Queues) loadIndex(view View, q *queue) {
-	delete(m.hungry, q)
-	if q.deleted || q.failed != nil || !q.starved() {
+	if q.deleted {
+		return
+	}
+	m.touch(q)
+	if !q.starved() {
 		return
 	}
 	tail := q.counters.NextSeq
 	blocks, err := view.LoadIndex(q.id, q.cursor, q.limits.window-q.ready.len())
 	if err != nil {
-		q.failed = m.fault(q, err)
-		m.touch(q)
+		q.failed = m.fault(q, err) // for those who wait; the next receiver tries again
 		return
 	}
 	for i := range blocks {
@@ -196,16 +246,16 @@ func (m *Queues) loadIndex(view View, q *queue) {
 	if len(blocks) == 0 {
 		q.cursor = tail // the rest is acked and dropped
 	}
-	m.touch(q)
 }
 
 // loadDue moves scheduled messages whose time has come into their queue.
 func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 	due, next, err := view.LoadDue(q.id, now.Wall, maxDue, maxDueBytes)
 	if err != nil {
-		delete(m.due, q) // reported once; they are still there after an open
-		m.fault(q, err)
-		return
+		_ = m.fault(q, err)
+		if next == 0 || len(due) == 0 && next <= now.Wall {
+			next = now.Wall + int64(readAgain)
+		}
 	}
 	for i := range due {
 		d := &due[i]
@@ -213,10 +263,7 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 		q.counters.Delayed--
 		m.enqueue(q, d.Message)
 	}
-	q.dueAt = next
-	if next == 0 {
-		delete(m.due, q)
-	}
+	m.due.set(q, next)
 	m.touch(q)
 }
 
@@ -228,6 +275,9 @@ func (m *Queues) expire(now Time, ch Changes, view View, f *fetch) {
 		d := &f.flights[i]
 		if d.fetch == nil || d.deadline >= now.Mono {
 			continue
+		}
+		if m.roundFull() {
+			break // the others in the next round; until then they can be acked
 		}
 		q.counters.Expired++
 		m.attemptEnded(now, ch, view, q, d, 0, "lease expired")
@@ -254,8 +304,11 @@ func (m *Queues) deliver(now Time, ch Changes, view View, q *queue) {
 		}
 		m.finish(q, r, nil)
 	}
-	if q.starved() && !q.deleted && q.failed == nil && q.receivers.first != nil {
-		m.hungry[q] = true
+	q.failed = nil
+	if q.starved() && q.receivers.first != nil {
+		m.feed(q)
+	}
+	if q.hungry {
 		return
 	}
 	for r := q.receivers.first; r != nil; {
@@ -277,13 +330,19 @@ func (m *Queues) finish(q *queue, r *Receive, err error) {
 // there is none.
 func (m *Queues) lease(now Time, ch Changes, view View, q *queue, r *Receive) bool {
 	var es []entry
-	size := 0
+	size, buried := 0, 0
 	for len(es) < r.Request.Max && size < r.Request.MaxBytes && q.hasRoom(len(es)) {
-		e, exhausted, ok := q.next(now, &m.retries)
+		e, exhausted, ok := q.next(now, &m.retries, len(es))
 		if !ok {
 			break
 		}
+		if exhausted && buried > 0 && m.roundFull() {
+			q.returned.push(e)
+			m.feed(q) // goes on in the next round
+			break
+		}
 		if exhausted {
+			buried++
 			a := q.attempts[e.seq]
 			f := &flight{entry: e, token: a.LastToken, attempt: a.Count, loaded: true}
 			m.exhaust(now, ch, view, q, f, a, "")
@@ -396,28 +455,38 @@ func (m *Queues) Stats(now Time, view View, c *ReadStats) {
 	if most == 0 {
 		most = queuedriver.DefaultList
 	}
-	for _, name := range m.names(r.Prefix, r.After) {
-		if len(c.Stats) == most {
+	from, _ := slices.BinarySearch(m.sorted, max(r.Prefix, r.After))
+	for _, name := range m.sorted[from:] {
+		if len(c.Stats) == most || !strings.HasPrefix(name, r.Prefix) {
 			return
 		}
-		c.Stats = append(c.Stats, m.stats(now, view, m.queues[name]))
+		if name > r.After {
+			c.Stats = append(c.Stats, m.stats(now, view, m.queues[name]))
+		}
 	}
 }
 
-func (m *Queues) names(prefix, after string) []string {
-	var names []string
-	for name := range m.queues {
-		if name > after && len(name) >= len(prefix) && name[:len(prefix)] == prefix {
-			names = append(names, name)
-		}
-	}
-	slices.Sort(names)
-	return names
+// add and drop keep the names sorted.
+func (m *Queues) add(q *queue) {
+	m.queues[q.spec.Name] = q
+	i, _ := slices.BinarySearch(m.sorted, q.spec.Name)
+	m.sorted = slices.Insert(m.sorted, i, q.spec.Name)
+}
+
+func (m *Queues) drop(q *queue) {
+	delete(m.queues, q.spec.Name)
+	i, _ := slices.BinarySearch(m.sorted, q.spec.Name)
+	m.sorted = slices.Delete(m.sorted, i, i+1)
 }
 
 func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
+	for r := q.receivers.first; r != nil; r = r.next {
+		if _, known := q.consumers[r.Request.Consumer]; known {
+			q.consumers[r.Request.Consumer] = now.Mono
+		}
+	}
 	for id, seen := range q.consumers {
-		if now.Mono.Sub(seen) > consumerSeen && !q.waits(id) {
+		if now.Mono.Sub(seen) > consumerSeen {
 			delete(q.consumers, id)
 		}
 	}
@@ -441,15 +510,6 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 	}
 }
 
-func (q *queue) waits(consumer string) bool {
-	for r := q.receivers.first; r != nil; r = r.next {
-		if r.Request.Consumer == consumer {
-			return true
-		}
-	}
-	return false
-}
-
 // oldest returns the age of the first message that is left.
 func (m *Queues) oldest(now Time, view View, q *queue) time.Duration {
 	if q.counters.Live == 0 {
@@ -465,11 +525,13 @@ func (m *Queues) oldest(now Time, view View, q *queue) time.Duration {
 		}
 	}
 	if published == 0 {
-		blocks, err := view.LoadIndex(q.id, q.counters.Head, 1)
-		if err != nil || len(blocks) == 0 {
-			return 0
+		_, err := m.walk(view, q, 0, func(_ entry, b *record.IndexBlock) bool {
+			published = b.Published
+			return false
+		})
+		if err != nil || published == 0 {
+			return 0 // unknown, or published in this round
 		}
-		published = blocks[0].Published
 	}
 	return time.Duration(max(0, now.Wall-published))
 }

@@ -15,6 +15,7 @@ type exchange struct {
 	spec     queuedriver.Exchange
 	bindings []*binding
 	direct   map[string][]*binding // by key, for a direct exchange
+	paths    map[path][]*binding
 }
 
 // binding sends messages of one exchange to one queue.
@@ -25,30 +26,63 @@ type binding struct {
 }
 
 func newExchange(spec queuedriver.Exchange) *exchange {
-	return &exchange{spec: spec, direct: make(map[string][]*binding)}
+	return &exchange{spec: spec, direct: make(map[string][]*binding), paths: make(map[path][]*binding)}
 }
 
 func (e *exchange) bind(spec queuedriver.Binding, q *queue) {
 	b := &binding{spec: spec, queue: q, words: strings.Split(spec.Key, ".")}
 	e.bindings = append(e.bindings, b)
 	e.direct[spec.Key] = append(e.direct[spec.Key], b)
+	e.paths[pathOf(&spec)] = append(e.paths[pathOf(&spec)], b)
 	q.bindings++
+	q.sources[e]++
+}
+
+// unlink takes note that one binding less leads from e to q.
+func (q *queue) unlink(e *exchange) {
+	q.bindings--
+	if q.sources[e]--; q.sources[e] == 0 {
+		delete(q.sources, e)
+	}
 }
 
 func (e *exchange) unbind(b *binding) {
 	same := func(x *binding) bool { return x == b }
 	e.bindings = slices.DeleteFunc(e.bindings, same)
-	e.direct[b.spec.Key] = slices.DeleteFunc(e.direct[b.spec.Key], same)
-	if len(e.direct[b.spec.Key]) == 0 {
-		delete(e.direct, b.spec.Key)
+	deleteFrom(e.direct, b.spec.Key, same)
+	deleteFrom(e.paths, pathOf(&b.spec), same)
+	b.queue.unlink(e)
+}
+
+// unbindQueue takes out, and returns, all bindings to q.
+func (e *exchange) unbindQueue(q *queue) (gone []*binding) {
+	toQ := func(x *binding) bool { return x.queue == q }
+	for _, b := range e.bindings {
+		if toQ(b) {
+			gone = append(gone, b)
+		}
 	}
-	b.queue.bindings--
+	e.bindings = slices.DeleteFunc(e.bindings, toQ)
+	for _, b := range gone {
+		if _, left := e.paths[pathOf(&b.spec)]; left {
+			delete(e.paths, pathOf(&b.spec))
+			deleteFrom(e.direct, b.spec.Key, toQ)
+		}
+		q.unlink(e)
+	}
+	return gone
+}
+
+func deleteFrom[K comparable](m map[K][]*binding, key K, del func(*binding) bool) {
+	if m[key] = slices.DeleteFunc(m[key], del); len(m[key]) == 0 {
+		delete(m, key)
+	}
 }
 
 // find returns the binding equal to spec, or nil.
 func (e *exchange) find(spec *queuedriver.Binding) *binding {
-	for _, b := range e.direct[spec.Key] {
-		if b.spec.Queue == spec.Queue && equalTables(b.spec.Args, spec.Args) {
+	for _, b := range e.paths[pathOf(spec)] {
+		if equalTables(b.spec.Args, spec.Args) {
 			return b
 		}
 	}
@@ -116,17 +150,17 @@ func matchTopic(pattern, words []string) bool {
 // Arguments that begin with "x-" are not compared. Nothing to compare matches
 // every message with "all" and none with "any", as in AMQP.
 func matchHeaders(args, headers queuedriver.Headers) bool {
-	any := args[queuedriver.ArgMatch] == "any"
+	one := args[queuedriver.ArgMatch] == "any"
 	for k, want := range args {
 		if strings.HasPrefix(k, "x-") {
 			continue
 		}
 		have, ok := headers[k]
-		if ok = ok && equalValues(want, have); ok == any {
-			return any
+		if ok = ok && equalValues(want, have); ok == one {
+			return one
 		}
 	}
-	return !any
+	return !one
 }
 
 func equalTables(a, b queuedriver.Headers) bool { return maps.EqualFunc(a, b, equalValues) }

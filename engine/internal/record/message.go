@@ -126,6 +126,9 @@ func messageSize(m *Message) int {
 	return n
 }
 
+// MessageSize is the number of bytes of a message on disk.
+func MessageSize(m *Message) int { return messageSize(m) }
+
 // AppendMessage appends the encoding of m. Empty and nil headers and bodies
 // are the same, and times lose their location.
 func AppendMessage(b []byte, m *Message) []byte {

@@ -15,13 +15,18 @@ import (
 // dueOf reads the due time of a key of a delayed message.
 func dueOf(key []byte) int64 { return unordered(binary.BigEndian.Uint64(key[5:])) }
 
+// maxDamaged bounds how many damaged values one error names.
+const maxDamaged = 10
+
 // LoadDue implements machine.View: it returns the delayed messages due at
 // upTo or before, in order of their due times, until there are maxCount or
 // their bodies reach maxBytes (one is always returned). next is when the first
-// one not returned is due, in Unix nanoseconds, 0 if there is none.
+// one not returned is due, in Unix nanoseconds, 0 if there is none. An error
+// together with messages or next is about some others that are damaged.
 func (s *Store) LoadDue(q uint32, upTo int64, maxCount, maxBytes int) (ds []record.Delayed, next int64, err error) {
 	bytes := 0
-	err = s.scan(appendQueueKey(nil, keyDelayed, q), appendQueueKey(nil, keyDelayed, q+1), func(key, value []byte) error {
+	var bad []error
+	err = s.scanPast(appendQueueKey(nil, keyDelayed, q), appendQueueKey(nil, keyDelayed, q+1), func(key, value []byte) error {
 		due := dueOf(key)
 		if due > upTo || len(ds) >= maxCount || len(ds) > 0 && bytes >= maxBytes {
 			next = due
@@ -34,11 +39,15 @@ func (s *Store) LoadDue(q uint32, upTo int64, maxCount, maxBytes int) (ds []reco
 		bytes += len(d.Body)
 		ds = append(ds, *d)
 		return nil
+	}, func(err error) {
+		if len(bad) < maxDamaged {
+			bad = append(bad, err)
+		}
 	})
 	if err != nil {
 		return nil, 0, err
 	}
-	return ds, next, nil
+	return ds, next, errors.Join(bad...)
 }
 
 // LoadIndex implements machine.View: it returns the index of whole blocks in
@@ -69,7 +78,7 @@ func (s *Store) LoadIndex(q uint32, fromSeq uint64, maxEntries int) (blocks []re
 			entries += len(x.Entries)
 			blocks = append(blocks, *x)
 			return nil
-		})
+		}, nil)
 		return errors.Join(err, it.Close())
 	})
 	if err != nil {
@@ -89,8 +98,9 @@ func (s *Store) Message(q uint32, blockFirst, seq uint64) (*record.Message, erro
 }
 
 // Messages returns several messages of one block, in the order of seqs: one
-// read of the block. A blockFirst of 0 means that it is not known, see
-// machine.View.
+// read of the block. Those that cannot be read are nil, and the error says
+// why; if none can be, there may be no slice. A blockFirst of 0 means that it
+// is not known, see machine.View.
 func (s *Store) Messages(q uint32, blockFirst uint64, seqs []uint64) (ms []*record.Message, err error) {
 	if len(seqs) == 0 {
 		return nil, nil
@@ -113,32 +123,34 @@ func (s *Store) Messages(q uint32, blockFirst uint64, seqs []uint64) (ms []*reco
 		ms, err = pick(key, value, blockFirst, seqs)
 		return err
 	})
-	if err != nil {
-		return nil, err
+	if s.failure.failed() {
+		ms = nil
 	}
-	return ms, nil
+	return ms, err
 }
 
-// pick copies messages out of an encoded block.
+// pick copies messages out of an encoded block, see Messages.
 func pick(key, value []byte, first uint64, seqs []uint64) ([]*record.Message, error) {
 	block, err := record.OpenBlock(key, value)
 	if err != nil {
 		return nil, corrupt(key, err)
 	}
 	ms := make([]*record.Message, len(seqs))
+	var errs []error
 	for i, seq := range seqs {
 		if seq < first || seq-first >= uint64(block.Len()) {
-			return nil, fmt.Errorf("store: message %d, not in %s: %w", seq, keyName(key), lease.ErrNotFound)
+			errs = append(errs, fmt.Errorf("store: message %d, not in %s: %w", seq, keyName(key), lease.ErrNotFound))
+			continue
 		}
 		enc, err := block.Encoded(int(seq - first))
 		if err == nil {
 			ms[i], err = record.DecodeMessage(slices.Clone(enc))
 		}
 		if err != nil {
-			return nil, corrupt(key, fmt.Errorf("message %d: %w", seq, err))
+			errs = append(errs, corrupt(key, fmt.Errorf("message %d: %w", seq, err)))
 		}
 	}
-	return ms, nil
+	return ms, errors.Join(errs...)
 }
 
 // findBlock returns the first number of the block that may contain seq.

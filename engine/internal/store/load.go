@@ -56,17 +56,23 @@ func (s *Store) get(key []byte) ([]byte, error) {
 // scan calls fn with the keys in [lower, upper) and their values. Both are
 // valid during the call only.
 func (s *Store) scan(lower, upper []byte, fn func(key, value []byte) error) error {
+	return s.scanPast(lower, upper, fn, nil)
+}
+
+// scanPast is scan, but it goes on behind a value that is not what was stored,
+// with which it calls damaged.
+func (s *Store) scanPast(lower, upper []byte, fn func(key, value []byte) error, damaged func(error)) error {
 	return s.read(func() error {
 		it, err := s.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 		if err != nil {
 			return readError(lower, err)
 		}
-		return errors.Join(s.walk(it, lower, it.First(), fn), it.Close())
+		return errors.Join(s.walk(it, lower, it.First(), fn, damaged), it.Close())
 	})
 }
 
-// walk goes on from where the iterator is.
-func (s *Store) walk(it *pebble.Iterator, lower []byte, valid bool, fn func(key, value []byte) error) error {
+// walk goes on from where the iterator is. damaged may be nil, see scanPast.
+func (s *Store) walk(it *pebble.Iterator, lower []byte, valid bool, fn func(key, value []byte) error, damaged func(error)) error {
 	last := slices.Clone(lower)
 	for ; valid; valid = it.Next() {
 		last = append(last[:0], it.Key()...)
@@ -75,13 +81,17 @@ func (s *Store) walk(it *pebble.Iterator, lower []byte, valid bool, fn func(key,
 			return readError(last, err)
 		}
 		value, err := record.Unseal(last, sealed)
+		if err != nil && damaged != nil {
+			damaged(corrupt(last, err))
+			continue
+		}
 		if err != nil {
 			return corrupt(last, err)
 		}
 		if n, ok := keyLengths[last[0]]; ok && n != len(last) {
 			return corrupt(last, errors.New("the key's length is wrong"))
 		}
-		if err := fn(last, value); err == errStop {
+		if err := fn(last, value); errors.Is(err, errStop) {
 			return nil
 		} else if err != nil {
 			return err
