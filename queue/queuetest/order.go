@@ -61,7 +61,7 @@ func orderFailing(s *suite) {
 	}
 	s.publish(to(keyed), key("bad", "poison"), key("bad", "next"), key("good", "1"), key("good", "2"))
 	d := s.one(keyed, "poison")
-	nack := driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 2 * s.unit}
+	nack := driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: 6 * s.unit} // time for the other key
 	if !s.caps.DelayedNack {
 		s.unsupported(s.try(nack).Err, "a nack with a delay")
 		return
