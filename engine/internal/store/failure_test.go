@@ -46,7 +46,7 @@ func TestFailureAnywhere(t *testing.T) {
 	}
 	ops := countOps(t, func(d *storetest.Disk) { _, s := load(d); closeStore(t, s) })
 	latched := 0
-	for at := int64(1); at <= ops; at += 3 { // all of them take minutes
+	for at := int64(1); at <= ops; at += 3 * thinning { // all of them take minutes
 		for _, forGood := range []bool{true, false} {
 			d := storetest.NewDisk()
 			var n atomic.Int64
@@ -74,7 +74,7 @@ func TestFailureAnywhere(t *testing.T) {
 			}
 		}
 	}
-	if latched < int(ops)/6 {
+	if latched < int(ops)/6/thinning {
 		t.Fatalf("only %d failures in %d operations", latched, ops)
 	}
 }

@@ -44,6 +44,9 @@ func TestRot(t *testing.T) {
 		}
 		rng := rand.New(rand.NewPCG(uint64(int64(len(file))), 0))
 		n := min(int(info.Size()), 24)
+		if kindOf(file) != ".log" { // most of a log is behind a flush, and not read
+			n = min(n, 24/thinning)
+		}
 		for i := range n {
 			at := rng.Int64N(info.Size())
 			if i < 4 {
