@@ -55,6 +55,9 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 		limits: queueLimits{window: 16, low: 4, parked: 12, inFlight: 40, attempts: 1000},
 		msgs:   make(map[string]*modelMessage), keys: make(map[string][]*modelMessage),
 	}
+	if seed%2 == 1 {
+		m.limits.attempts = 6 // past which only what has failed before goes on
+	}
 	m.m = m.store.reopen(m.now, m.limits)
 	top := &queuedriver.Topology{
 		Exchanges: []queuedriver.Exchange{{Name: "dead", Kind: queuedriver.Fanout}},
@@ -302,6 +305,9 @@ func (m *queueModel) step() {
 	m.checkStats()
 	if m.rand.Intn(60) == 0 {
 		m.crash()
+	}
+	if m.rand.Intn(50) == 0 { // the wall clock is set, back or forth
+		m.now.Wall += int64(m.rand.Intn(120)-60) * int64(time.Second)
 	}
 	if m.rand.Intn(4) == 0 {
 		m.pass(time.Duration(m.rand.Intn(800)) * time.Millisecond)

@@ -93,6 +93,10 @@ func (m *Queues) attemptEnded(now Time, ch Changes, view View, q *queue, f *flig
 	return false
 }
 
+// nowhereRetry is the shortest time between two tries to dead-letter a message
+// that has nowhere to go: each is a round's work, and no consumer slows it.
+const nowhereRetry = 100 * time.Millisecond
+
 // exhaust dead-letters a message past its limit. If that leads to no queue
 // the message stays and is tried again.
 func (m *Queues) exhaust(now Time, ch Changes, view View, q *queue, f *flight, a record.Attempt, why string) bool {
@@ -100,7 +104,7 @@ func (m *Queues) exhaust(now Time, ch Changes, view View, q *queue, f *flight, a
 		m.remove(ch, q, f)
 		return true
 	}
-	a.NotBefore = now.Wall + int64(backoff(&q.spec.Backoff, f))
+	a.NotBefore = now.Wall + int64(max(backoff(&q.spec.Backoff, f), nowhereRetry))
 	m.putAttempt(ch, q, f.seq, a)
 	q.giveBack(f, a.NotBefore, now, &m.retries)
 	return false
@@ -237,5 +241,7 @@ func backoff(b *queuedriver.Backoff, f *flight) time.Duration {
 	}
 	x := uint64(f.token) * 0x9e3779b97f4a7c15
 	x ^= x >> 32
-	return d/2 + time.Duration(x%uint64(d/2+1))
+	// Never 0: what is due at once would be tried again in the same round,
+	// without end if it has nowhere to go.
+	return d - time.Duration(x%uint64(d/2+1))
 }
