@@ -16,6 +16,7 @@ var deadLetterChecks = []check{
 	{"it may go through an exchange, and keeps its key", deadRoute},
 	{"one that routes nowhere stays", deadNowhere},
 	{"a rejected one that routes nowhere comes back", deadRejectNowhere},
+	{"the shortest backoff is a backoff", deadShortBackoff},
 	{"dead letters of dead letters", deadAgain},
 	{"dead letters are not deduplicated", deadDedup},
 	{"redrive to the origin", redriveOrigin},
@@ -271,6 +272,20 @@ func deadRejectNowhere(s *suite) {
 	}
 	s.want(dead, "x")
 	s.none(q)
+}
+
+// A backoff of one nanosecond delays nothing, but one message that cannot be
+// dead-lettered must not keep the backend from everything else.
+func deadShortBackoff(s *suite) {
+	if !s.dies() {
+		return
+	}
+	q, _ := s.nowhere(1, driver.Backoff{Min: 1, Max: 1})
+	s.bodies(to(q), "x", "y")
+	s.settle(driver.Settlement{Ref: s.one(q, "x").Ref, Verb: driver.Nack})
+	s.ack(s.one(q, "y"))
+	s.none(q)
+	s.stays(q)
 }
 
 func deadAgain(s *suite) {
