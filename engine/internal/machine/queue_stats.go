@@ -1,0 +1,94 @@
+package machine
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// Stats reads.
+func (m *Queues) Stats(now Time, view View, c *ReadStats) {
+	r := c.Request
+	if r.Queue != "" {
+		q, err := m.find(r.Queue)
+		if err != nil {
+			c.Err = err
+			return
+		}
+		c.Stats = []queuedriver.QueueStats{m.stats(now, view, q)}
+		return
+	}
+	most := r.Max
+	if most == 0 {
+		most = queuedriver.DefaultList
+	}
+	from, _ := slices.BinarySearch(m.sorted, max(r.Prefix, r.After))
+	for _, name := range m.sorted[from:] {
+		if len(c.Stats) == most || !strings.HasPrefix(name, r.Prefix) {
+			return
+		}
+		if name > r.After {
+			c.Stats = append(c.Stats, m.stats(now, view, m.queues[name]))
+		}
+	}
+}
+
+func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
+	for r := q.receivers.first; r != nil; r = r.next {
+		if _, known := q.consumers[r.Request.Consumer]; known {
+			q.consumers[r.Request.Consumer] = now.Mono
+		}
+	}
+	for id, seen := range q.consumers {
+		if now.Mono.Sub(seen) > consumerSeen {
+			delete(q.consumers, id)
+		}
+	}
+	c := &q.counters
+	return queuedriver.QueueStats{
+		Name:         q.spec.Name,
+		Ready:        c.Live - int64(len(q.flights)) - int64(len(q.waiting)),
+		Delayed:      c.Delayed + int64(len(q.waiting)),
+		InFlight:     int64(len(q.flights)),
+		Bytes:        c.Bytes,
+		OldestAge:    m.oldest(now, view, q),
+		Consumers:    len(q.consumers),
+		Published:    c.Published,
+		Duplicates:   c.Duplicates,
+		Delivered:    c.Delivered,
+		Acked:        c.Acked,
+		Nacked:       c.Nacked,
+		Expired:      c.Expired,
+		DeadLettered: c.DeadLettered,
+		Dropped:      c.Dropped,
+	}
+}
+
+// oldest returns the age of the first message that is left.
+func (m *Queues) oldest(now Time, view View, q *queue) time.Duration {
+	if q.counters.Live == 0 {
+		return 0
+	}
+	published := int64(0)
+	if s := q.segments[segmentOf(q.counters.Head)]; s != nil {
+		for i := range s.blocks {
+			if s.blocks[i].left > 0 {
+				published = s.blocks[i].published
+				break
+			}
+		}
+	}
+	if published == 0 {
+		_, err := m.walk(view, q, 0, func(_ entry, b *record.IndexBlock) bool {
+			published = b.Published
+			return false
+		})
+		if err != nil || published == 0 {
+			return 0 // unknown, or published in this round
+		}
+	}
+	return time.Duration(max(0, now.Wall-published))
+}
