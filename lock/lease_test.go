@@ -250,11 +250,16 @@ func TestList(t *testing.T) {
 	})
 }
 
+func openFake(context.Context, string) (driver.Conn, error) { return newFake(), nil }
+
+func init() { // not in the test: it may run several times
+	lock.Register("fake", openFake)
+	lock.Register("refusing", func(context.Context, string) (driver.Conn, error) {
+		return nil, lease.Invalidf("url", "has an unknown parameter")
+	})
+}
+
 func TestOpen(t *testing.T) {
-	b := newFake()
-	refusal := lease.Invalidf("url", "has an unknown parameter")
-	lock.Register("fake", func(context.Context, string) (driver.Conn, error) { return b, nil })
-	lock.Register("refusing", func(context.Context, string) (driver.Conn, error) { return nil, refusal })
 	for url, text := range map[string]string{
 		"":                 "must begin with a scheme",
 		"fake":             "must begin with a scheme",
@@ -276,7 +281,7 @@ func TestOpen(t *testing.T) {
 		t.Errorf("Close: %v", err)
 	}
 	for what, register := range map[string]func(){
-		"twice": func() { lock.Register("fake", func(context.Context, string) (driver.Conn, error) { return b, nil }) },
+		"twice": func() { lock.Register("fake", openFake) },
 		"nil":   func() { lock.Register("nil", nil) },
 	} {
 		func() {
