@@ -143,7 +143,7 @@ func TestLimitsAtTheirEdge(t *testing.T) {
 	if !strings.Contains(p.Reason, fmt.Sprint(queuedriver.MaxBody)) {
 		t.Errorf("the limit is not named: %s", p.Reason)
 	}
-	d.refused("POST", "/v1/purge", `{"queue":"`+strings.Repeat("q", wire.MaxRequestBytes)+`"}`, "too_large", "body")
+	d.refuses("POST", "/v1/purge", `{"queue":"`+strings.Repeat("q", wire.MaxRequestBytes)+`"}`, "too_large", "body")
 }
 
 func FuzzRequests(f *testing.F) {
@@ -158,7 +158,7 @@ func FuzzRequests(f *testing.F) {
 			t.Fatalf("%s %q %q: %d %s", method, target, body, a.status, a.body)
 		}
 		if a.status >= 400 {
-			a.problem(t)
+			_ = a.problem(t)
 		}
 	})
 }

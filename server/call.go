@@ -19,6 +19,9 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
+// roomTimeout is how long an answer waits for its turn in memory.
+const roomTimeout = 10 * time.Second
+
 // call is one request on its way through.
 type call struct {
 	s        *Server
@@ -32,6 +35,7 @@ type call struct {
 	code     string // of the answer, for metrics and the log
 	status   int
 	held     int64 // bytes of Server.buffered
+	answer   int64 // bytes of Server.answers
 }
 
 func newBoot() string {
@@ -50,6 +54,14 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	defer c.finish()
+	// The deadlines of the request before it on this connection are over; a
+	// 100 Continue has to get through.
+	c.deadline(c.control.SetWriteDeadline, c.received.Add(s.cfg.WriteTimeout))
+	if r.ContentLength != 0 {
+		// A body that trickles in must not hold the connection for ever, nor
+		// one that nobody reads: net/http waits for the rest of it.
+		c.deadline(c.control.SetReadDeadline, c.received.Add(s.cfg.BodyTimeout))
+	}
 	if err := c.serve(); err != nil {
 		c.fail(err)
 	}
@@ -59,13 +71,15 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 // gets the stack, and the daemon goes on.
 func (c *call) finish() {
 	p := recover()
-	if p != nil && p != http.ErrAbortHandler {
+	aborted := isAbort(p)
+	if p != nil && !aborted {
 		c.s.cfg.Logger.Error("panic in a request", "request", c.id, "path", c.r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 		if c.status == 0 {
 			c.fail(wire.NewProblem(wire.CodeInternal, "", "the daemon failed on this request; its log has more under "+c.id))
 		}
 	}
 	c.s.buffered.Add(-c.held)
+	c.s.answers.Release(c.answer)
 	op := "none"
 	if c.route != nil {
 		op = c.route.op
@@ -74,10 +88,25 @@ func (c *call) finish() {
 	c.s.metrics.requests.WithLabelValues(op, c.code).Observe(took.Seconds())
 	c.s.cfg.Logger.Debug("request", "request", c.id, "op", op, "method", c.r.Method, "path", c.r.URL.Path,
 		"status", c.status, "code", c.code, "took", took, "remote", c.r.RemoteAddr)
-	if p == http.ErrAbortHandler {
+	if aborted {
 		panic(p)
 	}
 }
+
+// isAbort says whether a handler panicked on purpose, to cut the client off.
+func isAbort(p any) bool {
+	err, ok := p.(error)
+	return ok && errors.Is(err, http.ErrAbortHandler)
+}
+
+// allowance is how long n bytes may take on the network.
+func (c *call) allowance(base time.Duration, n int64) time.Duration {
+	return base + time.Duration(float64(max(0, n))/float64(c.s.cfg.MinRate)*float64(time.Second))
+}
+
+// deadline sets one of the connection's deadlines. It can only fail where
+// there is no connection, in tests.
+func (c *call) deadline(set func(time.Time) error, t time.Time) { _ = set(t) }
 
 func (c *call) serve() error {
 	methods := c.s.routes[c.r.URL.Path]
@@ -105,7 +134,7 @@ func (c *call) serve() error {
 		}
 		c.w.Header().Set("Allow", strings.Join(allow, ", "))
 		return wire.NewProblem(wire.CodeMethod, "", fmt.Sprintf("%s takes %s", c.r.URL.Path, strings.Join(allow, ", ")))
-	case c.s.drain.Err() != nil && !c.route.public:
+	case c.s.draining() && !c.route.public:
 		c.w.Header().Set("Connection", "close")
 		return wire.NewProblem(wire.CodeUnavailable, "", "the daemon is shutting down")
 	case c.route.needs == needsLocks && c.s.cfg.Locks == nil:
@@ -127,11 +156,7 @@ func (c *call) read(limit int64) ([]byte, error) {
 		c.w.Header().Set("Connection", "close")
 		return nil, tooLarge
 	}
-	// A body that trickles in must not hold the connection for ever. The
-	// deadline is lifted again: a long poll is to notice only a client that
-	// really goes away.
-	c.control.SetReadDeadline(time.Now().Add(c.s.cfg.BodyTimeout))
-	defer c.control.SetReadDeadline(time.Time{})
+	c.deadline(c.control.SetReadDeadline, time.Now().Add(c.allowance(c.s.cfg.BodyTimeout, c.r.ContentLength)))
 	body := http.MaxBytesReader(c.w, c.r.Body, limit)
 	b := make([]byte, 0, min(max(c.r.ContentLength+1, 512), 64<<10))
 	for {
@@ -139,7 +164,9 @@ func (c *call) read(limit int64) ([]byte, error) {
 		b = b[:len(b)+n]
 		var past *http.MaxBytesError
 		switch {
-		case err == io.EOF:
+		case errors.Is(err, io.EOF):
+			// A long poll is to notice only a client that really goes away.
+			c.deadline(c.control.SetReadDeadline, time.Time{})
 			return b, nil
 		case errors.As(err, &past):
 			return nil, tooLarge
@@ -171,8 +198,20 @@ func (c *call) grow(b *[]byte) error {
 	return nil
 }
 
+// uncoded refuses a compressed body: none is unpacked, so that a small request
+// cannot become a huge one.
+func (c *call) uncoded() error {
+	if coding := c.r.Header.Get("Content-Encoding"); coding != "" && !strings.EqualFold(coding, "identity") {
+		return wire.NewProblem(wire.CodeInvalid, "Content-Encoding", "must be left out: bodies are not unpacked")
+	}
+	return nil
+}
+
 // decode reads the request's JSON into v.
 func (c *call) decode(v any) error {
+	if err := c.uncoded(); err != nil {
+		return err
+	}
 	b, err := c.read(wire.MaxRequestBytes)
 	if err != nil {
 		return err
@@ -184,6 +223,7 @@ func (c *call) decode(v any) error {
 func (c *call) reply(v any) error {
 	if v == nil {
 		c.code, c.status = "ok", http.StatusNoContent
+		c.deadline(c.control.SetWriteDeadline, time.Now().Add(c.s.cfg.WriteTimeout))
 		c.w.WriteHeader(c.status)
 		return nil
 	}
@@ -202,26 +242,26 @@ func (c *call) write(status int, contentType string, b []byte) error {
 	h := c.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
-	c.control.SetWriteDeadline(time.Now().Add(c.s.cfg.WriteTimeout))
+	c.deadline(c.control.SetWriteDeadline, time.Now().Add(c.allowance(c.s.cfg.WriteTimeout, int64(len(b)))))
 	c.w.WriteHeader(status)
 	if c.r.Method == http.MethodHead {
 		return nil
 	}
 	if _, err := c.w.Write(b); err != nil {
-		return errGone{err}
+		return goneError{err}
 	}
 	if err := c.control.Flush(); err != nil {
-		return errGone{err}
+		return goneError{err}
 	}
 	return nil
 }
 
-// errGone: the answer could not be written, so there is nobody to tell.
-type errGone struct{ error }
+// goneError: the answer could not be written, so there is nobody to tell.
+type goneError struct{ error }
 
 // fail sends a problem.
 func (c *call) fail(err error) {
-	var gone errGone
+	var gone goneError
 	p := *wire.ProblemOf(err)
 	p.Instance = c.id
 	if errors.As(err, &gone) || p.Code == wire.CodeUnknown && c.gone() {
@@ -248,8 +288,30 @@ func (c *call) fail(err error) {
 	_ = c.write(p.Status, "application/problem+json", b)
 }
 
+// reserve takes room for the bodies of an answer, waiting for it if need be:
+// without it a thousand large answers would be in memory at once. What is
+// reserved is given back when the call ends.
+func (c *call) reserve(ctx context.Context, n int64) error {
+	n = min(n, c.s.cfg.MaxAnswers)
+	ctx, cancel := context.WithTimeout(ctx, roomTimeout)
+	defer cancel()
+	if err := c.s.answers.Acquire(ctx, n); err != nil {
+		return wire.NewProblem(wire.CodeLimit, "", fmt.Sprintf("answers under way must have bodies of at most %d bytes together; try again later", c.s.cfg.MaxAnswers))
+	}
+	c.answer += n
+	return nil
+}
+
+// keep gives back what is reserved beyond n.
+func (c *call) keep(n int64) {
+	if over := c.answer - n; over > 0 {
+		c.s.answers.Release(over)
+		c.answer = n
+	}
+}
+
 // wait returns a context for what may take long: it ends with the client's
-// connection, when the server drains, or after d. ok is false if too many
+// connection, when the server drains, or after d. It is refused if too many
 // wait already.
 func (c *call) wait(d time.Duration) (ctx context.Context, done func(), err error) {
 	if n := c.s.waiters.Add(1); n > int64(c.s.cfg.MaxWaiters) {

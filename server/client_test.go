@@ -26,7 +26,9 @@ func (d *daemon) raw(text string) net.Conn {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(20 * time.Second))
+	if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		d.t.Fatal(err)
+	}
 	if _, err := io.WriteString(c, text); err != nil {
 		d.t.Fatal(err)
 	}
@@ -46,7 +48,7 @@ func TestSlowClients(t *testing.T) {
 		t.Errorf("a header that never ends is not cut off: %q, %v", b, err)
 	}
 	body := d.raw("POST /v1/receive HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
-	resp, err := http.ReadResponse(bufio.NewReader(body), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(body), nil) //nolint:bodyclose // the connection is closed
 	if err != nil || resp.StatusCode != 408 {
 		t.Fatalf("a body that never ends: %v, %v", resp, err)
 	}
@@ -55,7 +57,7 @@ func TestSlowClients(t *testing.T) {
 		t.Errorf("an idle connection is not closed: %q, %v", b, err)
 	}
 	huge := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-Big: " + strings.Repeat("x", MaxHeaderBytes+8192))
-	resp, err = http.ReadResponse(bufio.NewReader(huge), nil)
+	resp, err = http.ReadResponse(bufio.NewReader(huge), nil) //nolint:bodyclose // the connection is closed
 	if err != nil || resp.StatusCode != 431 {
 		t.Errorf("a huge header: %v, %v", resp, err)
 	}
@@ -75,7 +77,7 @@ func TestTooManyConnections(t *testing.T) {
 	eventually(t, "two connections are open", func() bool {
 		c := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		defer c.Close()
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil) //nolint:bodyclose // the connection is closed
 		return err == nil && resp.StatusCode == 429 && resp.Header.Get("Content-Type") == "application/problem+json"
 	})
 	a.Close()
@@ -83,7 +85,7 @@ func TestTooManyConnections(t *testing.T) {
 	eventually(t, "there is room again", func() bool {
 		c := d.raw("GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 		defer c.Close()
-		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil) //nolint:bodyclose // the connection is closed
 		return err == nil && resp.StatusCode == 200
 	})
 }
@@ -94,7 +96,7 @@ func TestTooManyWaiters(t *testing.T) {
 	d.ok("POST", "/v1/locks/acquire", `{"name":"a","holder":"1","ttl_ms":10000}`, nil)
 	d.raw(post("/v1/receive", `{"queue":"q","wait_ms":60000}`))
 	eventually(t, "one waits", func() bool { return d.server.waiters.Load() == 1 })
-	d.refused("POST", "/v1/receive", `{"queue":"q","wait_ms":60000}`, "limit", "")
+	d.refuses("POST", "/v1/receive", `{"queue":"q","wait_ms":60000}`, "limit", "")
 	if p := d.refused("POST", "/v1/locks/acquire", `{"name":"a","holder":"2","ttl_ms":10000,"wait_ms":60000}`, "limit", ""); p.Ticket == "" {
 		t.Error("the place in the line is not told")
 	}
@@ -104,7 +106,7 @@ func TestTooManyWaiters(t *testing.T) {
 func TestTooManyBytes(t *testing.T) {
 	d := start(t, func(c *Config) { c.MaxBuffered = 1 << 20 })
 	d.declare("q")
-	d.refused("POST", "/v1/publish?key=q", strings.Repeat("x", 4<<20), "limit", "", "Content-Type", "text/plain")
+	d.refuses("POST", "/v1/publish?key=q", strings.Repeat("x", 4<<20), "limit", "", "Content-Type", "text/plain")
 	eventually(t, "all is given back", func() bool { return d.server.buffered.Load() == 0 })
 	d.ok("POST", "/v1/publish?key=q", strings.Repeat("x", 1<<19), nil, "Content-Type", "text/plain")
 }
@@ -142,7 +144,7 @@ func TestWaiterIsWoken(t *testing.T) {
 	}()
 	eventually(t, "it waits", func() bool { return d.waiting("a") == 1 })
 	released := time.Now()
-	d.ok("POST", "/v1/locks/release", fmt.Sprintf(`{"name":"a","holder":"1","token":"%s"}`, first.Token), nil)
+	d.ok("POST", "/v1/locks/release", fmt.Sprintf(`{"name":"a","holder":"1","token":%q}`, first.Token.String()), nil)
 	if gap := (<-granted).Sub(released); gap > 2*time.Second {
 		t.Errorf("the hand-over took %v", gap)
 	}
@@ -306,7 +308,7 @@ func TestPanicsAreAnswered(t *testing.T) {
 
 func TestOneFaceOnly(t *testing.T) {
 	d := start(t, func(c *Config) { c.Queues = nil })
-	d.refused("POST", "/v1/receive", `{"queue":"q"}`, "unsupported", "")
+	d.refuses("POST", "/v1/receive", `{"queue":"q"}`, "unsupported", "")
 	var caps map[string]json.RawMessage
 	d.ok("GET", "/v1/capabilities", "", &caps)
 	if caps["queues"] != nil || caps["locks"] == nil {
@@ -321,8 +323,8 @@ func TestMetrics(t *testing.T) {
 	d.declare("q")
 	d.ok("POST", "/v1/publish?key=q", "x", nil, "Content-Type", "text/plain")
 	d.ok("POST", "/v1/locks/acquire", `{"name":"a","holder":"1","ttl_ms":60000}`, nil)
-	d.refused("POST", "/v1/locks/acquire", `{"name":"a","holder":"2","ttl_ms":60000}`, "held", "")
-	d.refused("POST", "/v1/locks/release", `{"name":"a","holder":"2","token":"1"}`, "not_held", "")
+	d.refuses("POST", "/v1/locks/acquire", `{"name":"a","holder":"2","ttl_ms":60000}`, "held", "")
+	d.refuses("POST", "/v1/locks/release", `{"name":"a","holder":"2","token":"1"}`, "not_held", "")
 	text := string(d.do("GET", "/metrics", "").body)
 	for _, line := range []string{
 		`lockkeeper_request_duration_seconds_count{code="ok",op="acquireLock"} 1`,

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -22,8 +23,9 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 )
 
-func init() {
+func TestMain(m *testing.M) {
 	openapi3filter.RegisterBodyDecoder("application/x-ndjson", openapi3filter.PlainBodyDecoder)
+	os.Exit(m.Run())
 }
 
 // daemon is a server on a loopback port, over an engine of its own.
@@ -207,6 +209,12 @@ func (d *daemon) refused(method, path, body, code, field string, headers ...stri
 	return p
 }
 
+// refuses is refused for those who do not look at the problem.
+func (d *daemon) refuses(method, path, body, code, field string, headers ...string) {
+	d.t.Helper()
+	_ = d.refused(method, path, body, code, field, headers...)
+}
+
 func (d *daemon) declare(names ...string) {
 	d.t.Helper()
 	t := wire.Topology{}
@@ -228,6 +236,6 @@ func eventually(t testing.TB, what string, is func() bool) {
 		if time.Now().After(end) {
 			t.Fatalf("never: %s", what)
 		}
-		time.Sleep(2 * time.Millisecond)
+		<-time.After(2 * time.Millisecond)
 	}
 }

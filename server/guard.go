@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bufio"
 	"crypto/sha256"
 	"crypto/subtle"
 	"fmt"
@@ -20,15 +19,15 @@ const maxTokens = 1000
 // ReadTokens reads bearer tokens from a file: one in each line, at least
 // MinToken bytes; empty lines and lines that begin with # are passed over.
 func ReadTokens(path string) ([]string, error) {
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
 	var tokens []string
-	lines := bufio.NewScanner(f)
-	for n := 1; lines.Scan(); n++ {
-		t := strings.TrimSpace(lines.Text())
+	n := 0
+	for line := range strings.Lines(string(text)) {
+		n++
+		t := strings.TrimSpace(line)
 		if t == "" || t[0] == '#' {
 			continue
 		}
@@ -38,9 +37,6 @@ func ReadTokens(path string) ([]string, error) {
 		if tokens = append(tokens, t); len(tokens) > maxTokens {
 			return nil, fmt.Errorf("%s has more than %d tokens", path, maxTokens)
 		}
-	}
-	if err := lines.Err(); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	if len(tokens) == 0 {
 		return nil, fmt.Errorf("%s has no token", path)

@@ -14,7 +14,7 @@ import (
 // serveDirect hands a request to the handler without a connection.
 func (d *daemon) serveDirect(method, target, body string) *answer {
 	req := &http.Request{Method: method, Header: http.Header{}, Host: "localhost", Body: http.NoBody, ContentLength: int64(len(body))}
-	u, err := httptest.NewRequest("GET", "http://localhost/", nil).URL.Parse(target)
+	u, err := httptest.NewRequest("GET", "http://localhost/", http.NoBody).URL.Parse(target)
 	if err != nil {
 		return &answer{status: 400, header: http.Header{"Content-Type": {"application/problem+json"}}, body: []byte(`{"code":"x","status":400,"type":"urn:lockkeeper:problem:x","title":"x","instance":"x"}`)}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // overflow is how many connections past the limit are still accepted, to be
-// told so by a 503; beyond them a connection is closed at once.
+// told so by a problem; beyond them a connection is closed at once.
 const overflow = 64
 
 // limitListener bounds the number of open connections.

@@ -27,10 +27,7 @@ func serveAcquire(c *call) error {
 	if err := req.Validate(&caps); err != nil {
 		return err
 	}
-	// Entered after validation: names without NUL make the key unambiguous.
-	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req.Name, req.Holder, req.ID))
-	grant, ticket, err := c.acquire(ctx, req, in.Wait.Duration())
-	leave()
+	grant, ticket, err := c.cancellable(req, in.Wait.Duration())
 	if err != nil {
 		return err
 	}
@@ -46,6 +43,14 @@ func serveAcquire(c *call) error {
 	})
 }
 
+// cancellable is acquire, to be ended by /v1/locks/cancel.
+func (c *call) cancellable(req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	// Entered after validation: names without NUL make the key unambiguous.
+	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req.Name, req.Holder, req.ID))
+	defer leave() // also if the driver panics: a cancel waits for it
+	return c.acquire(ctx, req, wait)
+}
+
 // acquire attempts and waits in turns until there is a grant, an error, or
 // the wait is over. Grant.Waited then counts from the receipt of the request.
 func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
@@ -53,7 +58,7 @@ func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.D
 	until := c.received.Add(wait)
 	for {
 		// A cancelled request must not get into the line again.
-		if err := ctx.Err(); err != nil {
+		if ctx.Err() != nil {
 			return nil, nil, errCancelled(c)
 		}
 		began := time.Now()
@@ -63,32 +68,37 @@ func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.D
 		}
 		req.Ticket = ticket
 		left := time.Until(until)
-		if left <= 0 || c.s.drain.Err() != nil {
+		if left <= 0 || c.s.draining() {
 			return nil, ticket, nil
 		}
-		waiting, done, err := c.wait(left)
-		if err != nil {
-			return nil, nil, c.withTicket(err, ticket)
-		}
-		// wait's context comes from the client's connection; a cancel by
-		// another request has to end it too.
-		waiting, cancel := context.WithCancel(waiting)
-		stop := context.AfterFunc(ctx, cancel)
-		began = time.Now()
-		c.s.metrics.lockWaiters.Inc()
-		grant, err = conn.Wait(waiting, req, ticket)
-		c.s.metrics.lockWaiters.Dec()
-		over := waiting.Err() != nil
-		stop()
-		cancel()
-		done()
-		switch {
-		case grant != nil:
-			return c.since(grant, began), nil, nil
-		case err != nil && !over:
-			return nil, nil, err
+		grant, err = c.await(ctx, req, left)
+		if grant != nil || err != nil {
+			return grant, nil, err
 		}
 	}
+}
+
+// await is one wait at req.Ticket. It returns neither if the wait is over and
+// the request has to be made again.
+func (c *call) await(ctx context.Context, req *lockdriver.Request, left time.Duration) (*lockdriver.Grant, error) {
+	waiting, done, err := c.wait(left)
+	if err != nil {
+		return nil, c.withTicket(err, req.Ticket)
+	}
+	defer done()
+	// wait's context comes from the client's connection; a cancel by
+	// another request has to end it too.
+	waiting, cancel := context.WithCancel(waiting)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	c.s.metrics.lockWaiters.Inc()
+	defer c.s.metrics.lockWaiters.Dec()
+	began := time.Now()
+	grant, err := c.s.cfg.Locks.Wait(waiting, req, req.Ticket)
+	if err != nil && waiting.Err() != nil {
+		err = nil
+	}
+	return c.since(grant, began), err
 }
 
 // since lets a grant's Waited count from the receipt of the request instead
@@ -110,7 +120,7 @@ func (c *call) withTicket(err error, t *lockdriver.Ticket) error {
 
 func errCancelled(c *call) error {
 	if c.gone() {
-		return errGone{c.r.Context().Err()}
+		return goneError{c.r.Context().Err()}
 	}
 	return wire.NewProblem(wire.CodeClosed, "", "the request was cancelled by /v1/locks/cancel")
 }

@@ -2,7 +2,9 @@ package server
 
 import (
 	"context"
+	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -161,7 +163,7 @@ func (q *queueCollector) Describe(out chan<- *prometheus.Desc) {
 func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	stats, err := q.conn.Stats(ctx, &queuedriver.StatsRequest{Max: maxMetricQueues})
+	stats, err := q.stats(ctx)
 	up := 1.0
 	if err != nil {
 		up = 0
@@ -169,6 +171,9 @@ func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(queueUp, prometheus.GaugeValue, up)
 	for i := range stats {
 		s := &stats[i]
+		if !utf8.ValidString(s.Name) {
+			continue // no label can be made of it
+		}
 		for _, g := range queueGauges {
 			out <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, g.of(s), s.Name)
 		}
@@ -176,4 +181,15 @@ func (q *queueCollector) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(c.desc, prometheus.CounterValue, float64(c.of(s)), s.Name)
 		}
 	}
+}
+
+// stats asks the driver. Collect runs in a goroutine of the registry's, where
+// a panic would end the daemon.
+func (q *queueCollector) stats(ctx context.Context) (stats []queuedriver.QueueStats, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return q.conn.Stats(ctx, &queuedriver.StatsRequest{Max: maxMetricQueues})
 }

@@ -32,8 +32,6 @@ func describe(table []route, version string) ([]byte, error) {
 		version = "unknown"
 	}
 	problem := d.schema(reflect.TypeFor[wire.Problem]())
-	code := d.schemas["Problem"].(object)["properties"].(object)["code"].(object)
-	code["enum"] = wire.Codes()
 	return json.MarshalIndent(object{
 		"openapi": "3.0.3",
 		"info": object{
@@ -108,6 +106,7 @@ func parameter(p param, required bool) object {
 		schema = object{"type": "boolean"}
 	case instant:
 		schema = object{"type": "string", "format": "date-time"}
+	case text, table:
 	}
 	return object{"name": p.name, "in": "query", "description": p.doc, "required": required, "schema": schema}
 }
@@ -161,6 +160,9 @@ func (d *document) structSchema(t reflect.Type) object {
 		s := d.schema(f.Type)
 		if strings.Contains(options, "string") {
 			s = object{"type": "string", "pattern": "^[0-9]{1,20}$"}
+		}
+		if t == reflect.TypeFor[wire.Problem]() && name == "code" {
+			s["enum"] = wire.Codes()
 		}
 		if enum := f.Tag.Get("enum"); enum != "" {
 			s["enum"] = strings.Split(enum, ",")

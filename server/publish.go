@@ -29,7 +29,7 @@ var publishParams = []param{
 	{"delay_ms", number, "not delivered before"},
 	{"not_before", instant, "not delivered before, by the server's clock"},
 	{"content_type", text, "instead of the request's Content-Type"},
-	{"content_encoding", text, "not interpreted"},
+	{"content_encoding", text, "instead of the request's Content-Encoding; not interpreted"},
 	{"correlation_id", text, "not interpreted"},
 	{"reply_to", text, "not interpreted"},
 	{"type", text, "not interpreted"},
@@ -46,6 +46,9 @@ func servePublish(c *call) error {
 	}
 	for name := range c.query {
 		return wire.NewProblem(wire.CodeInvalid, name, "is for a raw message: give exchange or key too, or put it into the batch")
+	}
+	if err := c.uncoded(); err != nil {
+		return err
 	}
 	b, err := c.read(wire.MaxPublishBytes)
 	if err != nil {
@@ -179,6 +182,9 @@ func (c *call) rawPublishing() (*wire.Publishing, error) {
 	// curl sends this type for any --data; it says nothing about the body.
 	if sent := c.r.Header.Get("Content-Type"); !v.Has("content_type") && !strings.HasPrefix(sent, "application/x-www-form-urlencoded") {
 		p.ContentType = sent
+	}
+	if !v.Has("content_encoding") { // the body is kept as it came
+		p.ContentEncoding = c.r.Header.Get("Content-Encoding")
 	}
 	return p, addHTTPHeaders(p, c.r.Header)
 }

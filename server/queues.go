@@ -129,6 +129,9 @@ func serveMessages(c *call) error {
 	if err := queuedriver.ValidateQueueName("queue", req.Queue); err != nil {
 		return err
 	}
+	if err := c.reserve(c.r.Context(), queuedriver.MaxReceiveBytes); err != nil {
+		return err
+	}
 	peeked, err := c.s.cfg.Queues.Peek(c.r.Context(), req)
 	if err != nil {
 		return err

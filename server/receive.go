@@ -15,6 +15,10 @@ import (
 // Past it the deliveries come back when their leases end.
 const handBackTimeout = 5 * time.Second
 
+// pollBytes bounds what a receive gets that had to wait: room for the answers
+// of all who wait is not reserved, so that they do not shut others out.
+const pollBytes = 256 << 10
+
 // serveReceive leases messages. If the client has gone, or goes while it is
 // being answered, they are handed back.
 func serveReceive(c *call) error {
@@ -45,7 +49,7 @@ func serveReceive(c *call) error {
 		ds = nil
 	}
 	if c.gone() {
-		return errGone{c.r.Context().Err()}
+		return goneError{c.r.Context().Err()}
 	}
 	out := wire.ReceiveReply{Deliveries: make([]wire.Delivery, len(ds))}
 	for i := range ds {
@@ -59,29 +63,57 @@ func serveReceive(c *call) error {
 	return nil
 }
 
-// receive calls the driver, with Waited counted from the receipt of the
-// request. A wait that ended because the client went or the server drains
-// gave nothing; that is no error.
+// receive takes what is there, and waits if that is nothing. Waited counts
+// from the receipt of the request.
 func (c *call) receive(ctx context.Context, req *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
-	waiting := ctx
-	if req.Wait > 0 {
-		// The driver ends the wait by itself: this is the rear guard.
-		w, done, err := c.wait(req.Wait + time.Second)
-		if err != nil {
-			return nil, err
-		}
-		defer done()
-		var cancel context.CancelFunc
-		waiting, cancel = context.WithCancel(w)
-		defer cancel()
-		defer context.AfterFunc(ctx, cancel)()
-		c.s.metrics.receiveWaiters.Inc()
-		defer c.s.metrics.receiveWaiters.Dec()
-	}
 	began := time.Now()
-	ds, err := c.s.cfg.Queues.Receive(waiting, req)
+	if err := c.reserve(c.r.Context(), int64(max(req.MaxBytes, queuedriver.MaxBody))); err != nil {
+		return nil, err
+	}
+	first := *req
+	first.Wait = 0
+	ds, err := c.take(ctx, &first)
+	c.keep(bodies(ds))
+	left := req.Wait - time.Since(began)
+	if err != nil || len(ds) > 0 || left <= 0 {
+		return ds, err
+	}
+	later := *req
+	later.Wait, later.MaxBytes = left, min(req.MaxBytes, pollBytes)
+	ds, err = c.poll(ctx, &later)
+	if err != nil || len(ds) == 0 || ctx.Err() != nil {
+		return ds, err
+	}
+	if err := c.reserve(ctx, bodies(ds)); err != nil {
+		c.handBack(ds)
+		return nil, err
+	}
+	return ds, nil
+}
+
+// poll waits for messages.
+func (c *call) poll(ctx context.Context, req *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
+	// The driver ends the wait by itself: this is the rear guard.
+	waiting, done, err := c.wait(req.Wait + time.Second)
 	if err != nil {
-		if waiting.Err() != nil && isEnded(err) {
+		return nil, err
+	}
+	defer done()
+	waiting, cancel := context.WithCancel(waiting)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	c.s.metrics.receiveWaiters.Inc()
+	defer c.s.metrics.receiveWaiters.Dec()
+	return c.take(waiting, req)
+}
+
+// take calls the driver. A wait that ended because the client went or the
+// server drains gave nothing; that is no error.
+func (c *call) take(ctx context.Context, req *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
+	began := time.Now()
+	ds, err := c.s.cfg.Queues.Receive(ctx, req)
+	if err != nil {
+		if ctx.Err() != nil && isEnded(err) {
 			return nil, nil
 		}
 		return nil, err
@@ -90,6 +122,14 @@ func (c *call) receive(ctx context.Context, req *queuedriver.ReceiveRequest) ([]
 		ds[i].Waited = max(0, ds[i].Waited) + began.Sub(c.received)
 	}
 	return ds, nil
+}
+
+func bodies(ds []queuedriver.Delivery) int64 {
+	n := 0
+	for i := range ds {
+		n += len(ds[i].Message.Body)
+	}
+	return int64(n)
 }
 
 func isEnded(err error) bool {

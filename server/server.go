@@ -36,6 +36,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
@@ -59,10 +61,12 @@ type Config struct {
 
 	MaxConns      int           // connections; 0: DefaultMaxConns
 	MaxWaiters    int           // requests that wait for a lock or a message; 0: DefaultMaxWaiters
-	MaxBuffered   int64         // bytes of request bodies held at once; 0: DefaultMaxBuffered
+	MaxBuffered   int64         // bytes of request bodies held at once; decoding takes about as much again; 0: DefaultMaxBuffered
+	MaxAnswers    int64         // bytes of messages' bodies in answers under way; encoding takes about three times that; 0: DefaultMaxAnswers
 	HeaderTimeout time.Duration // for a request's header to arrive; 0: DefaultHeaderTimeout
-	BodyTimeout   time.Duration // for its body to arrive; 0: DefaultBodyTimeout
-	WriteTimeout  time.Duration // for the client to take an answer; 0: DefaultWriteTimeout
+	BodyTimeout   time.Duration // for its body to arrive, and as much more as its length takes at MinRate; 0: DefaultBodyTimeout
+	WriteTimeout  time.Duration // for the client to take an answer, and as much more as its length takes at MinRate; 0: DefaultWriteTimeout
+	MinRate       int64         // bytes a second; 0: DefaultMinRate
 	IdleTimeout   time.Duration // of a connection between requests; 0: DefaultIdleTimeout
 	DrainTimeout  time.Duration // how long requests under way may go on when Serve's ctx ends; 0: DefaultDrainTimeout
 }
@@ -72,6 +76,8 @@ const (
 	DefaultMaxConns      = 4096
 	DefaultMaxWaiters    = 4096
 	DefaultMaxBuffered   = 512 << 20
+	DefaultMaxAnswers    = 512 << 20
+	DefaultMinRate       = 256 << 10
 	DefaultHeaderTimeout = 10 * time.Second
 	DefaultBodyTimeout   = time.Minute
 	DefaultWriteTimeout  = time.Minute
@@ -97,6 +103,8 @@ func (c *Config) fill() error {
 	setDefault(&c.MaxConns, DefaultMaxConns)
 	setDefault(&c.MaxWaiters, DefaultMaxWaiters)
 	setDefault(&c.MaxBuffered, DefaultMaxBuffered)
+	setDefault(&c.MaxAnswers, DefaultMaxAnswers)
+	setDefault(&c.MinRate, DefaultMinRate)
 	setDefault(&c.HeaderTimeout, DefaultHeaderTimeout)
 	setDefault(&c.BodyTimeout, DefaultBodyTimeout)
 	setDefault(&c.WriteTimeout, DefaultWriteTimeout)
@@ -124,6 +132,7 @@ type Server struct {
 	startEnd context.CancelFunc
 
 	buffered atomic.Int64
+	answers  *semaphore.Weighted // of Config.MaxAnswers
 	waiters  atomic.Int64
 	requests atomic.Uint64
 	boot     string // begins the ids of requests
@@ -140,7 +149,7 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, guard: newGuard(&cfg), boot: newBoot()}
+	s := &Server{cfg: cfg, guard: newGuard(&cfg), boot: newBoot(), answers: semaphore.NewWeighted(cfg.MaxAnswers)}
 	s.drain, s.startEnd = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.routes = map[string]map[string]*route{}
@@ -165,8 +174,18 @@ func New(cfg Config) (*Server, error) {
 		TLSConfig:         cfg.TLS,
 		ErrorLog:          slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 		ConnContext:       withConn,
+		// OPTIONS * is nobody's: it has to be authorised as all else.
+		DisableGeneralOptionsHandler: true,
+		// One request at a time on a connection: the limits count connections.
+		Protocols: onlyHTTP1(),
 	}
 	return s, nil
+}
+
+func onlyHTTP1() *http.Protocols {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	return &p
 }
 
 // AllowListen returns an error if the configuration does not admit serving on
@@ -235,7 +254,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // ready says why the server cannot serve, or nil.
 func (s *Server) ready(ctx context.Context) error {
-	if s.drain.Err() != nil {
+	if s.draining() {
 		return wire.NewProblem(wire.CodeUnavailable, "", "the daemon is shutting down")
 	}
 	if s.cfg.Locks != nil {
@@ -250,3 +269,6 @@ func (s *Server) ready(ctx context.Context) error {
 	}
 	return nil
 }
+
+// draining says whether Shutdown has begun.
+func (s *Server) draining() bool { return s.drain.Err() != nil }

@@ -6,8 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/lockkeeper/lockkeeper/internal/wire"
 	"github.com/prometheus/common/expfmt"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
 )
 
 // readyTimeout bounds the look at the backends by /readyz.
@@ -33,7 +34,9 @@ func serveReady(c *call) error {
 	ctx, cancel := context.WithTimeout(c.r.Context(), readyTimeout)
 	defer cancel()
 	if err := c.s.ready(ctx); err != nil {
-		return wire.NewProblem(wire.CodeUnavailable, "", "not ready: "+err.Error())
+		// Whoever asks need not have a token: details are for the log.
+		c.s.cfg.Logger.Warn("not ready", "request", c.id, "error", err)
+		return wire.NewProblem(wire.CodeUnavailable, "", "not ready; the daemon's log says why")
 	}
 	return c.plain("ready\n")
 }

@@ -50,6 +50,7 @@ func jsonOf(path string) any {
 }
 
 func tourOfLocks(t *testing.T, d *daemon) {
+	t.Helper()
 	const form = "application/x-www-form-urlencoded" // what curl -d sends
 	var g wire.AcquireReply
 	d.ok("POST", "/v1/locks/acquire", `{"name":"rows/7%2F ü","holder":"me","ttl_ms":10000,"meta":{"who":"curl"}}`, &g)
@@ -65,8 +66,8 @@ func tourOfLocks(t *testing.T, d *daemon) {
 	}
 	resp.Body.Close()
 
-	d.refused("POST", "/v1/locks/acquire", `{"name":"b","holder":"other","ttl_ms":10000}`, "held", "")
-	d.refused("POST", "/v1/locks/acquire", `{"name":"b","holder":"me","request_id":"2","ttl_ms":10000}`, "already_held", "")
+	d.refuses("POST", "/v1/locks/acquire", `{"name":"b","holder":"other","ttl_ms":10000}`, "held", "")
+	d.refuses("POST", "/v1/locks/acquire", `{"name":"b","holder":"me","request_id":"2","ttl_ms":10000}`, "already_held", "")
 	p := d.refused("POST", "/v1/locks/acquire", `{"name":"b","holder":"other","ttl_ms":10000,"wait_ms":20}`, "held", "")
 	if p.Ticket == "" || p.Position != 1 {
 		t.Errorf("a waiter gets %+v", p)
@@ -93,7 +94,7 @@ func tourOfLocks(t *testing.T, d *daemon) {
 		t.Errorf("nobody's lock is %+v", locks)
 	}
 
-	lease := fmt.Sprintf(`{"name":"rows/7%%2F ü","holder":"me","token":"%s"`, g.Token)
+	lease := fmt.Sprintf(`{"name":"rows/7%%2F ü","holder":"me","token":%q`, g.Token.String())
 	var out wire.LeasesReply
 	d.ok("POST", "/v1/locks/renew", lease+`,"ttl_ms":20000}`, &out)
 	if len(out.Outcomes) != 1 || out.Outcomes[0].TTL != 20000 {
@@ -103,15 +104,16 @@ func tourOfLocks(t *testing.T, d *daemon) {
 	if out.Outcomes[0].Error != nil || out.Outcomes[1].Error == nil || out.Outcomes[1].Error.Code != "not_held" {
 		t.Errorf("released %+v", out)
 	}
-	d.refused("POST", "/v1/locks/release", lease+`}`, "not_held", "")
-	d.refused("POST", "/v1/locks/renew", lease+`,"ttl_ms":20000}`, "not_held", "")
+	d.refuses("POST", "/v1/locks/release", lease+`}`, "not_held", "")
+	d.refuses("POST", "/v1/locks/renew", lease+`,"ttl_ms":20000}`, "not_held", "")
 
 	d.ok("POST", "/v1/locks/revoke", `{"name":"b","break":true}`, nil)
-	d.refused("POST", "/v1/locks/revoke", `{"name":"b"}`, "not_held", "")
+	d.refuses("POST", "/v1/locks/revoke", `{"name":"b"}`, "not_held", "")
 	d.ok("POST", "/v1/locks/acquire", `{"name":"b","holder":"other","ttl_ms":10000}`, &g)
 }
 
 func tourOfQueues(t *testing.T, d *daemon) {
+	t.Helper()
 	topology := `{
 		"exchanges":[{"name":"orders","kind":"topic"}],
 		"queues":[{"name":"pay","dead_letter":{"key":"dead"},"delivery_limit":3,"dedup_window_ms":60000},{"name":"dead"}],
@@ -131,7 +133,7 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	if len(all.Queues) != 2 || len(all.Bindings) != 1 {
 		t.Errorf("topology is %+v", all)
 	}
-	d.refused("PUT", "/v1/topology", `{"exchanges":[{"name":"orders","kind":"fanout"}]}`, "conflict", "")
+	d.refuses("PUT", "/v1/topology", `{"exchanges":[{"name":"orders","kind":"fanout"}]}`, "conflict", "")
 
 	var receipt wire.Receipt
 	d.ok("POST", "/v1/publish?exchange=orders&key=order.new&id=1&ttl_ms=3600000&headers="+url.QueryEscape(`{"n":2,"f":2.0}`), "hello", &receipt,
@@ -144,9 +146,9 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	if !receipt.Duplicate {
 		t.Errorf("a repeat's receipt is %+v", receipt)
 	}
-	d.refused("POST", "/v1/publish?key=nowhere", "x", "unroutable", "", "Content-Type", "text/plain")
+	d.refuses("POST", "/v1/publish?key=nowhere", "x", "unroutable", "", "Content-Type", "text/plain")
 	d.ok("POST", "/v1/publish?key=nowhere&mandatory=false", `{"json":"as it is"}`, nil)
-	d.refused("POST", "/v1/publish?exchange=nowhere&key=a", "x", "not_found", "", "Content-Type", "text/plain")
+	d.refuses("POST", "/v1/publish?exchange=nowhere&key=a", "x", "not_found", "", "Content-Type", "text/plain")
 
 	var receipts wire.PublishReply
 	d.ok("POST", "/v1/publish", `{"messages":[{"key":"pay","body":"two"},{"key":"pay","body_base64":"AP8="},{"key":"nowhere"}]}`, &receipts)
@@ -196,7 +198,7 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	if s := stats.Queues[0]; s.Ready != 1 || s.Delayed != 1 || s.InFlight != 1 || s.Acked != 1 {
 		t.Errorf("statistics %+v", s)
 	}
-	d.refused("GET", "/v1/queues?name=nobody", "", "not_found", "")
+	d.refuses("GET", "/v1/queues?name=nobody", "", "not_found", "")
 	var moved wire.RedriveReply
 	d.ok("POST", "/v1/redrive", `{"queue":"dead"}`, &moved)
 	if moved.Redriven != 1 {
@@ -209,9 +211,9 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	if purged.Purged < 2 {
 		t.Errorf("purged %+v", purged)
 	}
-	d.refused("DELETE", "/v1/exchanges?name=orders&if_unused=true", "", "in_use", "")
+	d.refuses("DELETE", "/v1/exchanges?name=orders&if_unused=true", "", "in_use", "")
 	d.ok("DELETE", "/v1/bindings?exchange=orders&queue=pay&key=order.*", "", nil)
 	d.ok("DELETE", "/v1/exchanges?name=orders", "", nil)
 	d.ok("DELETE", "/v1/queues?name=dead&if_empty=true", "", nil)
-	d.refused("DELETE", "/v1/queues?name=dead", "", "not_found", "")
+	d.refuses("DELETE", "/v1/queues?name=dead", "", "not_found", "")
 }

@@ -32,17 +32,19 @@ func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "lockkeeper-test-")
+	if err == nil {
+		err = os.Unsetenv("LOCKKEEPER_URL")
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	binary = filepath.Join(dir, "lockkeeper")
 	if out, err := exec.Command("go", "build", raceFlag, "-o", binary, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building lockkeeper: %v\n%s", err, out)
 		return 1
 	}
-	os.Unsetenv("LOCKKEEPER_URL")
 	return m.Run()
 }
 

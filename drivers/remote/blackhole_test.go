@@ -117,7 +117,7 @@ func TestBlackHoleEndsHolderFirst(t *testing.T) {
 	proxy := newHole(t, strings.TrimPrefix(url, "http://"))
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	holder, rival := openLocker(t, ctx, proxy.url()), openLocker(t, ctx, url)
+	holder, rival := openLocker(ctx, t, proxy.url()), openLocker(ctx, t, url)
 	clock := lease.SystemClock()
 
 	held := make([]*lock.Lease, names)
@@ -181,7 +181,7 @@ func TestBlackHoleEndsHolderFirst(t *testing.T) {
 	}
 }
 
-func openLocker(t *testing.T, ctx context.Context, url string) *lock.Locker {
+func openLocker(ctx context.Context, t *testing.T, url string) *lock.Locker {
 	t.Helper()
 	l, err := lock.Open(ctx, url)
 	if err != nil {

@@ -121,7 +121,7 @@ func (c *lockConn) List(ctx context.Context, r *lockdriver.ListRequest) ([]lockd
 	for i := range out.Locks {
 		var err error
 		if infos[i], err = out.Locks[i].Driver(); err != nil {
-			return nil, fmt.Errorf("%w: the answer cannot be read: %v", lease.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: the answer cannot be read: %w", lease.ErrUnavailable, err)
 		}
 	}
 	return infos, nil

@@ -225,7 +225,7 @@ func (c *queueConn) Peek(ctx context.Context, r *queuedriver.PeekRequest) ([]que
 	for i := range out.Messages {
 		var err error
 		if peeked[i], err = out.Messages[i].Driver(); err != nil {
-			return nil, fmt.Errorf("%w: the answer cannot be read: %v", lease.ErrUnavailable, err)
+			return nil, fmt.Errorf("%w: the answer cannot be read: %w", lease.ErrUnavailable, err)
 		}
 	}
 	return peeked, nil

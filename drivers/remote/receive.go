@@ -123,7 +123,7 @@ func (c *queueConn) receive(ctx context.Context, in wire.ReceiveRequest, wait ti
 	for i := range out.Deliveries {
 		var err error
 		if ds[i], err = out.Deliveries[i].Driver(); err != nil {
-			return nil, fmt.Errorf("%w: the answer cannot be read: %v", lease.ErrUnknown, err)
+			return nil, fmt.Errorf("%w: the answer cannot be read: %w", lease.ErrUnknown, err)
 		}
 	}
 	return ds, nil

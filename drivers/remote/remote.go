@@ -24,7 +24,6 @@ package remote
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -99,10 +98,7 @@ func New(ctx context.Context, base string, o *Options) (*Client, error) {
 	s := newSession(c)
 	defer s.close()
 	if err := s.call(ctx, request{method: http.MethodGet, path: "/v1/capabilities", reads: true}, nil, &c.caps); err != nil {
-		if errors.Is(err, lease.ErrDenied) || ctx.Err() != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("%w (is `lockkeeper serve` running at %s?)", err, c.base)
+		return nil, err
 	}
 	if c.caps.Service != wire.Service {
 		return nil, fmt.Errorf("what answers at %s is not a lockkeeper: %w", c.base, lease.ErrUnavailable)

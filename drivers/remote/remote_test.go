@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -57,17 +58,19 @@ func TestOpenFailsClearly(t *testing.T) {
 	}
 	nobody := "http://" + ln.Addr().String()
 	ln.Close()
-	if _, err := Open(t.Context(), nobody); !errors.Is(err, lease.ErrUnavailable) || !strings.Contains(err.Error(), "lockkeeper serve") {
+	if _, err := Open(t.Context(), nobody); !errors.Is(err, lease.ErrUnavailable) || !strings.Contains(err.Error(), nobody) {
 		t.Errorf("nobody there: %v", err)
 	}
 	for name, answer := range map[string]http.HandlerFunc{
-		"html": func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "<html>") },
+		"html": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
 		"json": func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, "{}")
+			_, _ = io.WriteString(w, "{}")
 		},
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://192.0.2.1/", 302) },
-		"proxy":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://192.0.2.1/", http.StatusFound)
+		},
+		"proxy": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(502) },
 	} {
 		other := httptest.NewServer(answer)
 		if _, err := Open(t.Context(), other.URL); !errors.Is(err, lease.ErrUnavailable) || !strings.Contains(err.Error(), "not a lockkeeper") {
@@ -183,7 +186,7 @@ func TestSilentDaemon(t *testing.T) {
 	daemon := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/v1/capabilities" {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, `{"service":"lockkeeper","locks":{"max_ttl_ms":60000},"queues":{}}`)
+			_, _ = io.WriteString(w, `{"service":"lockkeeper","locks":{"max_ttl_ms":60000},"queues":{}}`)
 			return
 		}
 		silent <- struct{}{}
@@ -306,7 +309,7 @@ func TestLargeBatches(t *testing.T) {
 	if err != nil || len(parts) < 2 {
 		t.Fatalf("%d parts, %v", len(parts), err)
 	}
-	if _, err := splitBatch(append(ps, ps[0])); !errors.Is(err, lease.ErrInvalid) {
+	if _, err := splitBatch(slices.Concat(ps, ps[:1])); !errors.Is(err, lease.ErrInvalid) {
 		t.Errorf("bodies past the limit: %v", err)
 	}
 	receipts, err := c.Publish(t.Context(), ps)

@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bufio"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -43,7 +42,7 @@ func newTransport(roots *x509.CertPool) *http.Transport {
 func parseURL(raw string) (base string, o *Options, err error) {
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", nil, lease.Invalidf("url", "cannot be read: %v", err)
+		return "", nil, lease.Invalidf("url", "cannot be read: %v", unwrapURL(err))
 	}
 	if u.User != nil {
 		return "", nil, lease.Invalidf("url", "must not have a user or password: give token_file=PATH or set %s", TokenEnv)
@@ -91,14 +90,12 @@ func parseDuration(name, s string) (time.Duration, error) {
 }
 
 func readToken(path string) (string, error) {
-	f, err := os.Open(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return "", lease.Invalidf("token_file", "cannot be read: %v", err)
 	}
-	defer f.Close()
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		if t := strings.TrimSpace(lines.Text()); t != "" && t[0] != '#' {
+	for line := range strings.Lines(string(text)) {
+		if t := strings.TrimSpace(line); t != "" && t[0] != '#' {
 			return t, nil
 		}
 	}

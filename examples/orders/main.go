@@ -11,6 +11,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,19 +39,19 @@ func main() {
 // timeout bounds the whole run.
 const timeout = time.Minute
 
-func run(ctx context.Context, url string, count int, out io.Writer) error {
+func run(ctx context.Context, url string, count int, out io.Writer) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	locks, err := lock.Open(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer locks.Close()
+	defer func() { err = errors.Join(err, locks.Close()) }()
 	queues, err := queue.Open(ctx, url)
 	if err != nil {
 		return err
 	}
-	defer queues.Close()
+	defer func() { err = errors.Join(err, queues.Close()) }()
 	if err := queues.Declare(ctx, shop.Topology()); err != nil {
 		return err
 	}

@@ -51,7 +51,7 @@ func (a *app) readTopology(name string) (*queue.Topology, error) {
 		if err != nil {
 			return nil, fmt.Errorf("cannot be read: %w", err)
 		}
-		defer f.Close()
+		defer f.Close() //nolint:errcheck // it was only read
 		in = f
 	}
 	return topofile.Parse(in)

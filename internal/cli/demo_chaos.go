@@ -102,9 +102,8 @@ func (m *minion) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	err = m.startWith(w)
-	w.Close()
+	defer r.Close() //nolint:errcheck // it was only read
+	err = errors.Join(m.startWith(w), w.Close())
 	if err != nil {
 		return err
 	}
@@ -128,8 +127,7 @@ func (m *minion) serve(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		m.kill() // closes the pipe, which ends the reader
-		<-ready
-		return errors.New("the daemon did not start in time")
+		return errors.Join(errors.New("the daemon did not start in time"), <-ready)
 	}
 }
 

@@ -169,7 +169,7 @@ func (a *app) completeLock(cmd *cobra.Command, args []string, prefix string) ([]
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer locks.Close()
+	defer locks.Close() //nolint:errcheck // a completion has nobody to tell
 	var names []string
 	for info, err := range locks.List(ctx, prefix) {
 		if err != nil {

@@ -126,7 +126,7 @@ func (a *app) completeQueue(cmd *cobra.Command, args []string, prefix string) ([
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer queues.Close()
+	defer queues.Close() //nolint:errcheck // a completion has nobody to tell
 	var names []string
 	for s, err := range queues.AllStats(ctx, prefix) {
 		if err != nil {

@@ -137,8 +137,7 @@ func (s *serving) serveUntilFailure(ctx context.Context, srv *server.Server, ln 
 		return err
 	case <-e.Done():
 		cancel()
-		<-served
-		return fmt.Errorf("the store has failed, confirmed work is safe on disk; look at the disk and start again: %w", e.Err())
+		return errors.Join(fmt.Errorf("the store has failed, confirmed work is safe on disk; look at the disk and start again: %w", e.Err()), <-served)
 	case <-ctx.Done():
 	}
 	s.say("shutting down")
@@ -159,6 +158,9 @@ func (s *serving) config() (*server.Config, error) {
 			return nil, fmt.Errorf("--token-file: %w", err)
 		}
 		cfg.Tokens = tokens
+		if info, err := os.Stat(s.tokenFile); err == nil && info.Mode().Perm()&0o004 != 0 {
+			s.say("everybody on this machine can read %s, and so use its tokens: chmod o-r it", s.tokenFile)
+		}
 	}
 	if s.tlsCert != "" {
 		cert, err := tls.LoadX509KeyPair(s.tlsCert, s.tlsKey)

@@ -19,13 +19,24 @@ import (
 // encoding/json forgives is an error here, and a *Problem that names the
 // field. These are unknown and repeated fields, names in another case, null,
 // data behind the value, text that is not UTF-8 (also by a lone surrogate),
-// and nesting deeper than MaxDepth.
+// nesting deeper than MaxDepth, and more than MaxElements in one place.
 func Decode(data []byte, v any) error {
 	if len(bytes.TrimLeft(data, " \t\r\n")) == 0 {
 		return NewProblem(CodeMalformed, "body", "is empty, must be a JSON object")
 	}
 	if !utf8.Valid(data) {
 		return NewProblem(CodeMalformed, "body", "must be UTF-8; send other data as base64")
+	}
+	walk := func() error {
+		w := walker{data: data}
+		return w.value(reflect.TypeOf(v).Elem(), nil, 1)
+	}
+	// A list of many {} takes a hundred times its length in memory: where
+	// there can be one, it is looked for before anything is made of it.
+	if bytes.Count(data, []byte{','}) >= MaxElements && json.Valid(data) {
+		if err := walk(); err != nil {
+			return err
+		}
 	}
 	err := json.Unmarshal(data, v)
 	var syntax *json.SyntaxError
@@ -34,8 +45,7 @@ func Decode(data []byte, v any) error {
 	}
 	// From here on the syntax is known to be right. The walk comes before
 	// err because it knows the place, with indices.
-	w := walker{data: data}
-	if werr := w.value(reflect.TypeOf(v).Elem(), nil, 1); werr != nil {
+	if werr := walk(); werr != nil {
 		return werr
 	}
 	var problem *Problem
@@ -167,7 +177,9 @@ func (w *walker) object(t reflect.Type, at *place, depth int) error {
 		if seen[name] {
 			return w.refuse(CodeInvalid, here, "must not be given twice")
 		}
-		seen[name] = true
+		if seen[name] = true; len(seen) > MaxElements {
+			return w.refuse(CodeInvalid, at, "must have at most %d members", MaxElements)
+		}
 		ft := elem
 		if fields != nil {
 			var ok bool
@@ -198,6 +210,9 @@ func (w *walker) array(t reflect.Type, at *place, depth int) error {
 		case ',':
 			w.pos++
 			continue
+		}
+		if i == MaxElements {
+			return w.refuse(CodeInvalid, at, "must have at most %d elements", MaxElements)
 		}
 		if err := w.value(elem, &place{up: at, index: i}, depth+1); err != nil {
 			return err
@@ -320,7 +335,8 @@ var fieldCache sync.Map // reflect.Type -> map[string]reflect.Type
 // fieldsOf returns the JSON names of a struct's fields, embedded ones included.
 func fieldsOf(t reflect.Type) map[string]reflect.Type {
 	if m, ok := fieldCache.Load(t); ok {
-		return m.(map[string]reflect.Type)
+		fields, _ := m.(map[string]reflect.Type) // nothing else is stored
+		return fields
 	}
 	m := map[string]reflect.Type{}
 	for _, f := range reflect.VisibleFields(t) {

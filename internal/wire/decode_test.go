@@ -3,6 +3,7 @@ package wire
 import (
 	"encoding/json"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -90,8 +91,8 @@ func TestDecodeDepth(t *testing.T) {
 	if err := Decode(deep(3), &m); err != nil {
 		t.Errorf("3 deep: %v", err)
 	}
-	var any map[string]any
-	if err := Decode([]byte(strings.Repeat(`{"a":`, MaxDepth)+"1"+strings.Repeat("}", MaxDepth)), &any); err == nil {
+	var anything map[string]any
+	if err := Decode([]byte(strings.Repeat(`{"a":`, MaxDepth)+"1"+strings.Repeat("}", MaxDepth)), &anything); err == nil {
 		t.Error("more than MaxDepth deep was accepted")
 	}
 }
@@ -140,4 +141,35 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("%s, encoded from %q, is refused: %v", out, data, err)
 		}
 	})
+}
+
+// TestDecodeIsBounded sends what is short and would be long in memory.
+func TestDecodeIsBounded(t *testing.T) {
+	many := func(n int) string { return strings.TrimSuffix(strings.Repeat("{},", n), ",") }
+	numbers := strings.TrimSuffix(strings.Repeat("1,", 4<<20), ",")
+	for name, c := range map[string]struct {
+		in    string
+		field string
+	}{
+		"messages": {`{"messages":[` + many(2<<20) + `]}`, "messages"},
+		"one past": {`{"messages":[` + many(MaxElements+1) + `]}`, "messages"},
+		"headers":  {`{"messages":[{"headers":{"a":[` + numbers + `]}}]}`, "messages[0].headers.a"},
+		"strings":  {`{"messages":[{"headers":{"a":["` + strings.Repeat("x", 4<<20) + `"]}}]}`, "headers"},
+	} {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		err := Decode([]byte(c.in), &PublishRequest{})
+		runtime.ReadMemStats(&after)
+		var p *Problem
+		if !errors.As(err, &p) || p.Field != c.field {
+			t.Errorf("%s: %v, want an error about %s", name, err, c.field)
+		}
+		if took := after.TotalAlloc - before.TotalAlloc; took > 4*uint64(len(c.in))+1<<20 {
+			t.Errorf("%s: %d bytes were allocated for %d", name, took, len(c.in))
+		}
+	}
+	var in PublishRequest
+	if err := Decode([]byte(`{"messages":[`+many(MaxElements)+`]}`), &in); err != nil || len(in.Messages) != MaxElements {
+		t.Errorf("as many as may be: %v", err)
+	}
 }

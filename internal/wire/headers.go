@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -24,6 +25,14 @@ const (
 	tagTime  = "$time"
 	tagTable = "$table"
 )
+
+// year10000 in seconds since 1970: what comes before can be written in RFC 3339.
+const year10000 = 253402300800
+
+// maxHeadersJSON is the longest JSON of headers within their limits: six
+// bytes for each escaped one, and the marks of types. What is longer is not
+// even taken apart, because that takes many times its length.
+const maxHeadersJSON = 8*queuedriver.MaxHeaderBytes + 64*queuedriver.MaxHeaders
 
 // MarshalJSON implements json.Marshaler. The order of keys is fixed.
 func (h Headers) MarshalJSON() ([]byte, error) {
@@ -87,6 +96,9 @@ func encodeValue(v any, field string) (any, error) {
 // UnmarshalJSON implements json.Unmarshaler. It checks types; limits are
 // checked by the drivers' Validate.
 func (h *Headers) UnmarshalJSON(data []byte) error {
+	if len(data) > maxHeadersJSON {
+		return NewProblem(CodeInvalid, "headers", fmt.Sprintf("must have at most %d bytes of keys and values", queuedriver.MaxHeaderBytes))
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var raw map[string]any
@@ -158,24 +170,20 @@ func decodeNumber(s, field string) (any, error) {
 }
 
 func decodeTagged(v map[string]any, field string, depth int) (any, error) {
-	if len(v) == 1 {
-		switch {
-		case v[tagTable] != nil:
-			if table, ok := v[tagTable].(map[string]any); ok {
-				return decodeTable(table, field, depth+1)
-			}
-		case v[tagBytes] != nil:
-			if s, ok := v[tagBytes].(string); ok {
-				if b, err := base64.StdEncoding.Strict().DecodeString(s); err == nil {
-					return b, nil
-				}
-			}
-		case v[tagTime] != nil:
-			if n, ok := v[tagTime].(json.Number); ok {
-				if sec, err := strconv.ParseInt(n.String(), 10, 64); err == nil && sec >= 0 && sec < 253402300800 {
-					return time.Unix(sec, 0).UTC(), nil
-				}
-			}
+	if len(v) > 1 {
+		v = nil // a mark stands alone
+	}
+	if table, ok := v[tagTable].(map[string]any); ok {
+		return decodeTable(table, field, depth+1)
+	}
+	if s, ok := v[tagBytes].(string); ok {
+		if b, err := base64.StdEncoding.Strict().DecodeString(s); err == nil {
+			return b, nil
+		}
+	}
+	if n, ok := v[tagTime].(json.Number); ok {
+		if sec, err := strconv.ParseInt(n.String(), 10, 64); err == nil && sec >= 0 && sec < year10000 {
+			return time.Unix(sec, 0).UTC(), nil
 		}
 	}
 	return nil, NewProblem(CodeInvalid, field, `must be {"$bytes": BASE64}, {"$time": SECONDS} since 1970 or {"$table": {...}}: keys with $ mark types`)

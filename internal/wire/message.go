@@ -2,6 +2,7 @@ package wire
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 	"unicode/utf8"
@@ -145,8 +146,8 @@ func (p *Publishing) Driver(field string) (queuedriver.Publishing, error) {
 // inField names the fields of a publishing as they are on the wire, where
 // message and route are no objects of their own.
 func inField(field string, err error) error {
-	f, ok := err.(*lease.FieldError)
-	if !ok {
+	var f *lease.FieldError
+	if !errors.As(err, &f) {
 		return err
 	}
 	name := f.Field

@@ -105,7 +105,7 @@ func Codes() []string {
 // Problem is an error as RFC 9457 describes it, with members of our own: the
 // stable code, and what a client needs to act on it. In lists of outcomes it
 // comes without type, title and status.
-type Problem struct {
+type Problem struct { //nolint:errname // RFC 9457's word, and the schema's name in the OpenAPI document
 	Type     string `json:"type,omitempty" doc:"urn:lockkeeper:problem:CODE"`
 	Title    string `json:"title,omitempty"`
 	Status   int    `json:"status,omitempty"`
@@ -182,7 +182,7 @@ func (p *Problem) Err() error {
 	if p == nil {
 		return nil
 	}
-	if p.Field != "" && infoOf(p.Code).err == lease.ErrInvalid {
+	if p.Field != "" && errors.Is(infoOf(p.Code).err, lease.ErrInvalid) {
 		return &lease.FieldError{Field: driverField(p.Field), Reason: p.Reason}
 	}
 	return &remoteError{text: p.Error(), kind: infoOf(p.Code).err}

@@ -28,6 +28,7 @@ const (
 	MaxRequestBytes = 16 << 20        // a request's body, but for publish
 	MaxPublishBytes = 96 << 20        // a publish's body
 	MaxDepth        = 16              // arrays and objects within each other
+	MaxElements     = 10_000          // of an array or an object
 )
 
 // Millis is a duration in whole milliseconds.

@@ -15,7 +15,7 @@ func InForeground() bool {
 	if err != nil {
 		return false
 	}
-	defer tty.Close()
+	defer tty.Close() //nolint:errcheck // it was only asked
 	group, err := unix.IoctlGetInt(int(tty.Fd()), unix.TIOCGPGRP)
 	return err == nil && group == unix.Getpgrp()
 }
