@@ -76,8 +76,7 @@ func OpenConn(ctx context.Context, url string) (driver.Conn, error) {
 	}
 	c, err := open(ctx, url)
 	if err != nil {
-		// Not the whole URL: it may hold a password.
-		return nil, wrap("open locks "+scheme+"://", "", err)
+		return nil, wrap("open locks at "+lease.PublicURL(url), "", err)
 	}
 	return c, nil
 }

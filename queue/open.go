@@ -77,8 +77,7 @@ func OpenConn(ctx context.Context, url string) (driver.Conn, error) {
 	}
 	c, err := open(ctx, url)
 	if err != nil {
-		// Not the whole URL: it may hold a password.
-		return nil, fmt.Errorf("open queue %s://: %w", scheme, err)
+		return nil, fmt.Errorf("open queues at %s: %w", lease.PublicURL(url), err)
 	}
 	return c, nil
 }
