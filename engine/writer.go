@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -17,9 +18,15 @@ func (c *core) write() {
 		c.collect()
 		refusal := c.refused()
 		idle := c.unfinished == nil && c.next == len(c.backlog)
-		if c.err() != nil || refusal != nil && idle {
+		stalled := c.store.Stalled()
+		if c.err() != nil || refusal != nil && (idle || stalled != nil) {
 			c.dismiss(refusal)
 			return
+		}
+		if stalled != nil {
+			c.turnAway(stalled)
+			c.pause()
+			continue
 		}
 		if !idle || c.due() {
 			c.rounds <- c.decideRound()
@@ -36,6 +43,40 @@ func (c *core) write() {
 		case <-c.store.Failed():
 			c.fail(c.store.Err())
 		}
+	}
+}
+
+// stallPause is how often a store that cannot write is looked at again.
+const stallPause = 50 * time.Millisecond
+
+// turnAway refuses the calls that have queued up while the store cannot write:
+// a round could hang in it, with everybody waiting and nobody told. Time
+// stands still for the machine meanwhile: no lease is given to another. Calls
+// for which nobody waits are kept.
+func (c *core) turnAway(why error) {
+	c.mu.Lock()
+	queued := append(c.backlog[c.next:], c.incoming...)
+	c.incoming = nil
+	c.mu.Unlock()
+	c.backlog, c.next = nil, 0
+	for _, k := range queued {
+		if k.state.Load() == posted {
+			c.backlog = append(c.backlog, k)
+		} else {
+			k.refuse(why)
+		}
+	}
+}
+
+// pause waits for a call, or for a moment.
+func (c *core) pause() {
+	moment := time.NewTimer(stallPause)
+	defer moment.Stop()
+	select {
+	case <-c.wake:
+	case <-moment.C:
+	case <-c.store.Failed():
+		c.fail(c.store.Err())
 	}
 }
 

@@ -67,7 +67,7 @@ func TestFullDisk(t *testing.T) {
 		s := openDisk(t, d)
 		d.SetQuota(quota)
 		confirmed := uint64(0)
-		for seq := uint64(1); seq < 200; seq++ {
+		for seq := uint64(1); seq < 200 && s.Stalled() == nil; seq++ {
 			if err := tryCommit(s, bigBatch(seq)); err != nil {
 				if !errors.Is(err, ErrFailed) {
 					t.Errorf("quota %d: %v", quota, err)

@@ -35,7 +35,8 @@ type guard struct {
 	armed   atomic.Bool // not while Pebble opens: then errors are its result
 	closing chan struct{}
 	end     sync.Once
-	retries atomic.Int64 // failed writes of tables, cleared by one that worked
+	retries atomic.Int64                 // failed writes of tables, cleared by one that worked
+	lately  atomic.Pointer[os.PathError] // the last of them
 }
 
 // retryPause is how long a failed write of a table takes at least.
@@ -72,6 +73,7 @@ func (g *guard) check(op, name string, err error) error {
 		g.failure.set(&os.PathError{Op: op, Path: name, Err: err})
 		return nil
 	}
+	g.lately.Store(&os.PathError{Op: op, Path: name, Err: err})
 	g.failTable()
 	return err
 }

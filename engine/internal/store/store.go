@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -273,4 +274,22 @@ func (s *Store) Room() error {
 		return fmt.Errorf("%w: less than %d MiB are left on the disk of %s", lease.ErrNoSpace, s.opts.ReserveBytes>>20, s.opts.Dir)
 	}
 	return nil
+}
+
+// Stalled says why tables cannot be written at the moment; nil if they can.
+// Pebble tries again for ever, and Apply goes on until the memtables are full:
+// then it waits, and everything with it. Ask before deciding a round.
+func (s *Store) Stalled() error {
+	if s.guard.retries.Load() == 0 {
+		return nil
+	}
+	err := s.guard.lately.Load()
+	if err == nil {
+		return nil
+	}
+	class := lease.ErrUnavailable
+	if errors.Is(err, syscall.ENOSPC) {
+		class = lease.ErrNoSpace
+	}
+	return fmt.Errorf("%w: the store waits until it can write to %s again: %w", class, s.opts.Dir, err)
 }
