@@ -66,9 +66,9 @@
 // When the disk is full, calls that need more of it (new grants, publishes,
 // declarations) return lease.ErrNoSpace; a reserve lets releases, acks and
 // renewals go on. If not even that is left, and the store cannot write its tables,
-all calls are refused with the reason; time stands still for the leases, so
-that nobody is granted what another may hold. It works again when there is
-room.
+// all calls are refused with the reason; time stands still for the leases, so
+// that nobody is granted what another may hold. It works again when there is
+// room.
 //
 // A second process that opens the directory gets an error at once. So it does
 // with a store of a format that it does not know, or that is damaged.
