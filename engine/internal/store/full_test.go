@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/engine/internal/store/storetest"
@@ -64,7 +65,12 @@ func TestRoom(t *testing.T) {
 func TestFullDisk(t *testing.T) {
 	for quota := int64(200 << 10); quota < 700<<10; quota += 70 << 10 {
 		d := storetest.NewDisk()
-		s := openDisk(t, d)
+		o := diskOptions(d)
+		o.StallLimit = 200 * time.Millisecond
+		s, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
 		d.SetQuota(quota)
 		confirmed := uint64(0)
 		for seq := uint64(1); seq < 200 && s.Stalled() == nil; seq++ {

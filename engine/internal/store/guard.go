@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -37,13 +38,16 @@ type guard struct {
 	end     sync.Once
 	retries atomic.Int64                 // failed writes of tables, cleared by one that worked
 	lately  atomic.Pointer[os.PathError] // the last of them
+
+	stallLimit time.Duration
+	applying   atomic.Pointer[time.Time] // since when an Apply is under way; nil: none is
 }
 
 // retryPause is how long a failed write of a table takes at least.
 const retryPause = 100 * time.Millisecond
 
-func newGuard(fs vfs.FS, f *failure) *guard {
-	return &guard{FS: fs, failure: f, closing: make(chan struct{})}
+func newGuard(fs vfs.FS, f *failure, stallLimit time.Duration) *guard {
+	return &guard{FS: fs, failure: f, stallLimit: stallLimit, closing: make(chan struct{})}
 }
 
 // close lets nothing wait any more. If flushes fail, a writer can be waiting
@@ -85,6 +89,9 @@ func (g *guard) failTable() {
 		g.failure.set(errors.New("closed while flushes failed"))
 	case <-g.failure.done:
 	case <-time.After(retryPause):
+	}
+	if began := g.applying.Load(); began != nil && time.Since(*began) > g.stallLimit {
+		g.failure.set(fmt.Errorf("no table could be written for %v: %w", g.stallLimit, g.lately.Load()))
 	}
 }
 

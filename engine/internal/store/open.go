@@ -28,7 +28,7 @@ func Open(options Options) (*Store, error) {
 		o.Dir = dir
 	}
 	s := &Store{opts: o, failure: newFailure(o.Logger), syncs: new(latency)}
-	s.guard = newGuard(o.FS, s.failure)
+	s.guard = newGuard(o.FS, s.failure, o.StallLimit)
 	s.guard.syncs = s.syncs
 	if err := s.open(); err != nil {
 		return nil, fmt.Errorf("store %s: %w", o.Dir, errors.Join(err, s.unlock()))

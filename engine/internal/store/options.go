@@ -14,6 +14,9 @@ const DefaultReserveBytes = 256 << 20
 // DefaultRoomEvery is how often Room asks the file system.
 const DefaultRoomEvery = 100 * time.Millisecond
 
+// DefaultStallLimit is how long an Apply may wait for a flush that fails.
+const DefaultStallLimit = 10 * time.Second
+
 // Options say where a store is. Only Dir is needed, or Memory.
 type Options struct {
 	Dir string // made if it does not exist, with its parents
@@ -40,6 +43,11 @@ type Options struct {
 	// split apply and wait: simpler, and one round at a time.
 	SyncCommit bool
 
+	// StallLimit is how long an Apply may wait for a flush that fails again
+	// and again, before the store fails: better an end with a reason than
+	// callers that hang. 0 means DefaultStallLimit.
+	StallLimit time.Duration
+
 	// MemTableBytes of each memtable; 0 means 32 MiB, or 8 MiB for Memory.
 	// Tests use small ones to have many flushes.
 	MemTableBytes int
@@ -61,6 +69,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.RoomEvery == 0 {
 		c.RoomEvery = DefaultRoomEvery
+	}
+	if c.StallLimit == 0 {
+		c.StallLimit = DefaultStallLimit
 	}
 	if c.MemTableBytes == 0 {
 		c.MemTableBytes = 32 << 20

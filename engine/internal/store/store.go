@@ -118,9 +118,12 @@ func (s *Store) Apply(b *Batch) (*Pending, error) {
 	s.room.wrote(b.Bytes())
 	p := &Pending{store: s, b: b.b}
 	b.b = nil
+	began := time.Now()
+	s.guard.applying.Store(&began)
 	if err := s.commit(p); err != nil {
 		s.failure.set(err)
 	}
+	s.guard.applying.Store(nil)
 	if err := s.failure.get(); err != nil {
 		return nil, err
 	}
@@ -278,7 +281,8 @@ func (s *Store) Room() error {
 
 // Stalled says why tables cannot be written at the moment; nil if they can.
 // Pebble tries again for ever, and Apply goes on until the memtables are full:
-// then it waits, and everything with it. Ask before deciding a round.
+// then it waits, and the store fails after Options.StallLimit. Ask before
+// deciding a round.
 func (s *Store) Stalled() error {
 	if s.guard.retries.Load() == 0 {
 		return nil
