@@ -135,6 +135,34 @@ func TestAcquireOutlastsOutage(t *testing.T) {
 	})
 }
 
+// TestAcquireOutlastsAnotherStore: the backend comes back with an empty store,
+// which knows no ticket of the one before it.
+func TestAcquireOutlastsAnotherStore(t *testing.T) {
+	run(t, func(t *testing.T, l *lock.Locker, b *fake) {
+		first := acquire(t, l, nil)
+		got := make(chan error, 1)
+		go func() {
+			_, err := l.Acquire(t.Context(), "a", nil)
+			got <- err
+		}()
+		synctest.Wait()
+		b.always(stale)
+		b.forget()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if _, waiting := b.state("a"); waiting != 1 {
+			t.Errorf("%d wait in the new line", waiting)
+		}
+		b.always(none)
+		if err := first.Release(t.Context()); err != nil {
+			t.Errorf("Release: %v", err)
+		}
+		if err := <-got; err != nil {
+			t.Errorf("the waiter: %v", err)
+		}
+	})
+}
+
 func TestAcquireCtxEnds(t *testing.T) {
 	for name, fault := range map[string]fault{"waiting": none, "unreachable": hangs, "granted unheard": hangDone} {
 		t.Run(name, func(t *testing.T) {

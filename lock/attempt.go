@@ -2,6 +2,7 @@ package lock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -30,7 +31,7 @@ func (a *attempt) run(ctx context.Context) (*driver.Grant, lease.Instant, error)
 			return nil, 0, a.fail(ended(ctx))
 		case err == nil:
 			failures = 0
-		case !transient(err):
+		case !transient(err) && !a.forgotten(err):
 			return nil, 0, a.fail(err)
 		default:
 			a.l.logger.Debug("request for a lock failed", "name", a.r.Name, "err", err)
@@ -66,6 +67,19 @@ func (a *attempt) step(ctx context.Context) (*driver.Grant, error) {
 		err = fmt.Errorf("driver returned neither grant nor ticket: %w", ErrUnknown)
 	}
 	return g, err
+}
+
+// forgotten reports whether err refuses the request's ticket. The store that
+// recorded the place is not there any more (a memory that was lost, another
+// store under the same URL): the ticket is dropped, so that the next attempt
+// gets in line anew.
+func (a *attempt) forgotten(err error) bool {
+	var f *lease.FieldError
+	if a.r.Ticket == nil || !errors.As(err, &f) || f.Field != "ticket" {
+		return false
+	}
+	a.r.Ticket, a.waiting = nil, false
+	return true
 }
 
 // fail withdraws what may be left and returns err with a word on that.

@@ -22,6 +22,7 @@ const (
 	lost           // carried out, the reply is lost
 	hangs          // not carried out; answers when its ctx ends
 	hangDone       // carried out; answers when its ctx ends
+	stale          // not carried out: it knows no ticket of another store
 )
 
 // fake is a backend with one exclusive lock for each name.
@@ -151,7 +152,10 @@ func (f *fake) do(ctx context.Context, c call, decide func()) error {
 	f.mu.Lock()
 	f.calls = append(f.calls, c)
 	what, delay := f.fault(c.op), f.delay(c.op)
-	if what != away && what != hangs {
+	if what == stale && !c.ticket {
+		what = none
+	}
+	if what != away && what != hangs && what != stale {
 		f.tidy()
 		decide()
 	}
@@ -164,6 +168,8 @@ func (f *fake) do(ctx context.Context, c call, decide func()) error {
 		return lease.ErrUnavailable
 	case lost:
 		return lease.ErrUnknown
+	case stale:
+		return lease.Invalidf("ticket", "is not of this store")
 	case hangs, hangDone:
 		<-ctx.Done()
 		return ctx.Err() // not classified, as from a careless driver
