@@ -27,7 +27,7 @@ type hole struct {
 	conns []net.Conn
 }
 
-func newHole(t *testing.T, target string) *hole {
+func newHole(t testing.TB, target string) *hole {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -181,7 +181,7 @@ func TestBlackHoleEndsHolderFirst(t *testing.T) {
 	}
 }
 
-func openLocker(ctx context.Context, t *testing.T, url string) *lock.Locker {
+func openLocker(ctx context.Context, t testing.TB, url string) *lock.Locker {
 	t.Helper()
 	l, err := lock.Open(ctx, url)
 	if err != nil {

@@ -2,19 +2,51 @@ package remote
 
 import (
 	"context"
+	"sync"
 	"testing"
+	"time"
 
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 	"github.com/lockkeeper/lockkeeper/lock/locktest"
 )
 
+// lockHarness reaches a daemon through a proxy for each connection, so that
+// one of them can be cut.
+func lockHarness(d *daemon) locktest.Harness {
+	var holes sync.Map // lockdriver.Conn -> *hole
+	return locktest.Harness{
+		Open: func(t testing.TB) lockdriver.Conn {
+			h := newHole(t, d.addr)
+			c, err := openLocks(context.Background(), h.url()) // the suite opens one in a cleanup too
+			if err != nil {
+				t.Fatal(err)
+			}
+			holes.Store(c, h)
+			return c
+		},
+		Cut: func(t testing.TB, c lockdriver.Conn, cut bool) {
+			v, _ := holes.Load(c)
+			h, ok := v.(*hole)
+			switch {
+			case !ok:
+				t.Fatal("not a connection of this harness")
+			case cut:
+				h.swallow()
+			default:
+				h.heal()
+			}
+		},
+		ShortTTL: 500 * time.Millisecond,
+	}
+}
+
 func TestLockConformance(t *testing.T) {
-	url := startDaemon(t, nil)
-	locktest.Run(t, locktest.Harness{Open: func(t testing.TB) lockdriver.Conn {
-		c, err := openLocks(context.Background(), url) // the suite opens one in a cleanup too
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}})
+	locktest.Run(t, lockHarness(startOn(t, "mem://?min_ttl=50ms", nil)))
+}
+
+func TestLockConformanceOnDisk(t *testing.T) {
+	d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
+	h := lockHarness(d)
+	h.Restart, h.Waiters = d.restart, 100
+	locktest.Run(t, h)
 }

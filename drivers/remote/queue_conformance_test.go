@@ -8,13 +8,23 @@ import (
 	"github.com/lockkeeper/lockkeeper/queue/queuetest"
 )
 
-func TestQueueConformance(t *testing.T) {
-	url := startDaemon(t, nil)
-	queuetest.Run(t, queuetest.Harness{Open: func(t *testing.T) queuedriver.Conn {
-		c, err := openQueues(context.Background(), url) // the suite opens one in a cleanup too
+func queueHarness(d *daemon) queuetest.Harness {
+	return queuetest.Harness{Open: func(t *testing.T) queuedriver.Conn {
+		c, err := openQueues(context.Background(), d.url()) // the suite opens one in a cleanup too
 		if err != nil {
 			t.Fatal(err)
 		}
 		return c
-	}})
+	}}
+}
+
+func TestQueueConformance(t *testing.T) {
+	queuetest.Run(t, queueHarness(startOn(t, "mem://?min_ttl=50ms", nil)))
+}
+
+func TestQueueConformanceOnDisk(t *testing.T) {
+	d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
+	h := queueHarness(d)
+	h.Restart = func(t *testing.T) { d.restart(t) }
+	queuetest.Run(t, h)
 }
