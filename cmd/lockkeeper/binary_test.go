@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"net/url"
 	"os"
@@ -43,6 +44,12 @@ func buildAndRun(m *testing.M) int {
 	binary = filepath.Join(dir, "lockkeeper")
 	if out, err := exec.Command("go", "build", raceFlag, "-o", binary, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "building lockkeeper: %v\n%s", err, out)
+		return 1
+	}
+	// The tests wait for processes and for the disk, not for a processor.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()

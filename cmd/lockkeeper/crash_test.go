@@ -25,6 +25,7 @@ const crashTTL = time.Second
 // TestCrashes kills the real daemon with SIGKILL, again and again, under a load
 // of locks and queues, and counts what must not happen.
 func TestCrashes(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	locks, queues := clients(t, d.url)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -49,8 +50,8 @@ func TestCrashes(t *testing.T) {
 	}
 	random := rand.New(rand.NewPCG(1, 2))
 	for n := range crashes {
-		load := time.Duration(20+random.IntN(130)) * time.Millisecond
-		if n%10 == 9 {
+		load := time.Duration(10+random.IntN(80)) * time.Millisecond
+		if n%20 == 19 {
 			load += 3 * crashTTL / 2 // until names that were in use at a crash are granted again
 		}
 		time.Sleep(load) //nolint:forbidigo // load, not synchronisation

@@ -13,6 +13,7 @@ import (
 )
 
 func TestLockStatuses(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	plain := filepath.Join(t.TempDir(), "plain")
 	if err := os.WriteFile(plain, []byte("no program"), 0o600); err != nil {
@@ -48,6 +49,7 @@ func TestLockStatuses(t *testing.T) {
 }
 
 func TestLockWithoutADaemonSaysWhatToDo(t *testing.T) {
+	t.Parallel()
 	r := run(t, "http://127.0.0.1:1", "", "lock", "k", "--", "true")
 	if r.status != 1 || !strings.Contains(r.err, "lockkeeper serve") {
 		t.Errorf("status %d, error %q; want 1 and a word about lockkeeper serve", r.status, r.err)
@@ -55,6 +57,7 @@ func TestLockWithoutADaemonSaysWhatToDo(t *testing.T) {
 }
 
 func TestLockOnAFileWithoutADaemon(t *testing.T) {
+	t.Parallel()
 	u := "file://" + filepath.Join(t.TempDir(), "store")
 	var tokens []int
 	for range 2 {
@@ -84,6 +87,7 @@ func holder(t *testing.T, u, dir, script string, flags ...string) *running {
 const forever = "while :; do sleep 0.01; done"
 
 func TestLockNotGranted(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	dir := t.TempDir()
 	holder(t, d.url, dir, forever)
@@ -103,6 +107,7 @@ func TestLockNotGranted(t *testing.T) {
 }
 
 func TestLockPassesSignalsOn(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	for name, s := range map[string]syscall.Signal{
 		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "HUP": syscall.SIGHUP, "QUIT": syscall.SIGQUIT,
@@ -123,6 +128,7 @@ func TestLockPassesSignalsOn(t *testing.T) {
 }
 
 func TestLockInterruptedWhileWaiting(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	holder(t, d.url, t.TempDir(), forever)
 	p := begin(t, command(d.url, "lock", "k", "--", "true"))
@@ -169,6 +175,7 @@ func TestLockLost(t *testing.T) {
 }
 
 func TestLockKilledTakesItsCommandAlong(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	dir := t.TempDir()
 	p := holder(t, d.url, dir, "echo $$ > "+dir+"/pid; touch "+dir+"/pid.done; "+forever, "--ttl", "1s")
@@ -200,6 +207,7 @@ func alive(pid int) bool {
 // Ten scripts in parallel add to a number in a file, each in many steps that
 // only exclusion keeps together. One is killed in the middle.
 func TestLockFromShellScripts(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	dir := t.TempDir()
 	// inside is a directory: mkdir fails if another is inside as well. The

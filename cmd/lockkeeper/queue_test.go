@@ -45,6 +45,7 @@ func numbers(n int) string {
 }
 
 func TestPublishAndConsume(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	must(t, d.url, "", "publish", "", "q", "from an argument", "--header", "k=v", "--key", "o", "--id", "m1")
@@ -81,6 +82,7 @@ func TestPublishAndConsume(t *testing.T) {
 }
 
 func TestPublishSaysWhatWentWrong(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "exchange", "x", "topic")
 	for _, tt := range []struct {
@@ -110,6 +112,7 @@ func TestPublishSaysWhatWentWrong(t *testing.T) {
 }
 
 func TestPublishLinesAgainWithAnID(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q", "--dedup-window", "1d")
 	must(t, d.url, numbers(50), "publish", "", "q", "--lines", "--id", "import")
@@ -123,6 +126,7 @@ func TestPublishLinesAgainWithAnID(t *testing.T) {
 }
 
 func TestPublishLinesInterrupted(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	cmd := command(d.url, "publish", "", "q", "--lines", "--json")
@@ -143,6 +147,7 @@ func TestPublishLinesInterrupted(t *testing.T) {
 
 // A reader that goes away costs nothing that it was not given.
 func TestConsumeIntoAClosedPipe(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	r, w, err := os.Pipe()
@@ -167,11 +172,12 @@ func TestConsumeIntoAClosedPipe(t *testing.T) {
 // What is acked has been written, also when the consumer is interrupted at a
 // bad moment: the reader takes a page at a time from a full pipe.
 func TestConsumeInterruptedLosesNothing(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q", "--lease", "1h")
 	must(t, d.url, strings.ReplaceAll(numbers(3000), "\n", strings.Repeat(".", 200)+"\n"), "publish", "", "q", "--lines")
 	seen := map[string]bool{}
-	for round := range 8 {
+	for round := range 5 {
 		cmd := command(d.url, "consume", "q")
 		p := begin(t, cmd)
 		eventually(t, "some are printed", func() bool { return strings.Count(p.out.String(), "\n") > 20 })
@@ -197,6 +203,7 @@ func TestConsumeInterruptedLosesNothing(t *testing.T) {
 }
 
 func TestConsumeExec(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q", "--dead-letter", "q.dead", "--delivery-limit", "2", "--backoff-min", "10ms", "--backoff-max", "20ms")
 	must(t, d.url, "", "publish", "", "q", "good", "--id", "g", "--header", "h=1")
@@ -223,6 +230,7 @@ func TestConsumeExec(t *testing.T) {
 // The first Ctrl-C lets the running command finish, and its message is acked;
 // the second ends it, and its message is handed back, uncounted.
 func TestConsumeExecInterrupted(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	must(t, d.url, numbers(5), "publish", "", "q", "--lines")
@@ -263,6 +271,7 @@ func TestConsumeExecInterrupted(t *testing.T) {
 }
 
 func TestApply(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	const text = `exchanges: [{name: shop, kind: topic}]
 queues:
@@ -310,6 +319,7 @@ bindings: [{exchange: shop, queue: pay, key: "order.*"}]
 }
 
 func TestWatchGoesOnUntilInterrupted(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	for _, args := range [][]string{{"queues", "--watch", "--interval", "50ms"}, {"locks", "--watch", "--interval", "50ms"}} {
@@ -323,6 +333,7 @@ func TestWatchGoesOnUntilInterrupted(t *testing.T) {
 }
 
 func TestBenchLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	for _, args := range [][]string{
 		{"bench", "locks", "--count", "100", "--concurrency", "4", "--json"},
@@ -343,6 +354,7 @@ func TestBenchLeavesNothingBehind(t *testing.T) {
 }
 
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	cmd := exec.Command(binary, "demo", "--duration", "5s", "--json")
 	tmp := t.TempDir()
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)

@@ -36,6 +36,7 @@ func tour(t *testing.T, readme string) []string {
 // what it writes does not land among them, and against a daemon on a free
 // port instead of the default one.
 func TestREADMETour(t *testing.T) {
+	t.Parallel()
 	root, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)

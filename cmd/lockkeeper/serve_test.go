@@ -10,6 +10,7 @@ import (
 )
 
 func TestServeEndsGracefully(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
 	waiting := begin(t, command(d.url, "consume", "q"))
@@ -27,6 +28,7 @@ func TestServeEndsGracefully(t *testing.T) {
 }
 
 func TestServeRefuses(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	port := strings.TrimPrefix(d.url, "http://")
 	empty := filepath.Join(t.TempDir(), "empty")
@@ -55,6 +57,7 @@ func TestServeRefuses(t *testing.T) {
 }
 
 func TestServeWithTokens(t *testing.T) {
+	t.Parallel()
 	tokens := filepath.Join(t.TempDir(), "tokens")
 	if err := os.WriteFile(tokens, []byte("# ours\nabcdefghijklmnop\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -68,6 +71,7 @@ func TestServeWithTokens(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	d := startDaemon(t)
 	out := must(t, "", "", "doctor", d.url)
 	for _, want := range []string{"daemon", "round trip", "fenced", "confirms are synced", "clock"} {
@@ -84,6 +88,7 @@ func TestDoctor(t *testing.T) {
 }
 
 func TestHelpVersionAndCompletion(t *testing.T) {
+	t.Parallel()
 	for _, args := range [][]string{{"--help"}, {"lock", "--help"}, {"version"}, {"completion", "bash"}, {"completion", "zsh"}} {
 		if out := must(t, "", "", args...); !strings.Contains(out, "lockkeeper") {
 			t.Errorf("%v: %q", args, out)
@@ -106,6 +111,7 @@ func TestHelpVersionAndCompletion(t *testing.T) {
 
 // The words of the greeting are for people; what it names must be there.
 func TestServeGreeting(t *testing.T) {
+	t.Parallel()
 	cmd := command("", "serve", "--data", filepath.Join(t.TempDir(), "deep", "er"), "--listen", "127.0.0.1:0")
 	p := begin(t, cmd)
 	eventually(t, "it greets", func() bool { return strings.Contains(p.out.String(), "Ctrl-C ends it") })
