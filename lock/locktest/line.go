@@ -66,24 +66,36 @@ func fifo(s *suite) {
 	}
 }
 
-// noBarging: a try just after the release does not pass the line.
+// noBarging: a waiter that is between two calls is not passed by a try just
+// after the release, and neither is one that waits.
 func noBarging(s *suite) {
-	first := s.request("first")
-	g := s.grant(s.conn, first)
-	waiter := s.queued("waiter")
-	s.line(s.conn, waiter)
-	granted := make(chan error, 1)
-	go func() {
-		_, err := await(s.ctx, s.conn, waiter)
-		granted <- err
-	}()
-	s.release(s.conn, ref(first, g))
-	if s.caps.FIFO {
-		_, _, err := s.conn.Acquire(s.ctx, s.request("newcomer"))
-		s.refused("a try while the line has a waiter", err, driver.ErrHeld)
-	}
-	if err := <-granted; err != nil {
-		s.Errorf("the waiter: %v", err)
+	for _, waiting := range []bool{false, true} {
+		first := s.request("first")
+		g := s.grant(s.conn, first)
+		waiter := s.queued("waiter")
+		s.line(s.conn, waiter)
+		granted := make(chan *driver.Grant, 1)
+		wait := func() {
+			g, err := await(s.ctx, s.conn, waiter)
+			if err != nil {
+				s.Errorf("the waiter: %v", err)
+			}
+			granted <- g
+		}
+		if waiting {
+			go wait()
+		}
+		s.release(s.conn, ref(first, g))
+		if s.caps.FIFO {
+			_, _, err := s.conn.Acquire(s.ctx, s.request("newcomer"))
+			s.refused("a try while the line has a waiter", err, driver.ErrHeld)
+		}
+		if !waiting {
+			wait()
+		}
+		if g := <-granted; g != nil {
+			s.release(s.conn, ref(waiter, g))
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -89,7 +90,7 @@ func restartLine(s *suite) {
 	}
 	granted := make(chan string, len(waiters)+1)
 	var wg sync.WaitGroup
-	for _, w := range append(waiters, newcomer) {
+	for _, w := range slices.Concat(waiters, []*driver.Request{newcomer}) {
 		wg.Go(func() {
 			g, err := await(s.ctx, c, w)
 			granted <- w.Holder

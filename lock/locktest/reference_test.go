@@ -360,8 +360,8 @@ func (c *refConn) Wait(ctx context.Context, r *driver.Request, t *driver.Ticket)
 			return g, nil
 		}
 		w.waits++
+		changed := c.s.changed // before tidy, which may end what is waited for
 		timer.Reset(c.s.tidy(now))
-		changed := c.s.changed
 		c.s.mu.Unlock()
 		var err error
 		select {
