@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
@@ -55,7 +56,7 @@ const stallPause = 50 * time.Millisecond
 // for which nobody waits are kept.
 func (c *core) turnAway(why error) {
 	c.mu.Lock()
-	queued := append(c.backlog[c.next:], c.incoming...)
+	queued := slices.Concat(c.backlog[c.next:], c.incoming)
 	c.incoming = nil
 	c.mu.Unlock()
 	c.backlog, c.next = nil, 0

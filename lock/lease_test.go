@@ -252,7 +252,7 @@ func TestList(t *testing.T) {
 
 func openFake(context.Context, string) (driver.Conn, error) { return newFake(), nil }
 
-func init() { // not in the test: it may run several times
+func init() { //nolint:gochecknoinits // not in the test: it may run several times
 	lock.Register("fake", openFake)
 	lock.Register("refusing", func(context.Context, string) (driver.Conn, error) {
 		return nil, lease.Invalidf("url", "has an unknown parameter")

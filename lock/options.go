@@ -9,14 +9,20 @@ import (
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-// Names that users of this package need from those below it.
+// What users and drivers share; package driver says what each promises.
 type (
-	Token      = lease.Token
-	Mode       = driver.Mode
-	Info       = driver.Info
-	GrantInfo  = driver.GrantInfo
+	// Token is a fencing token.
+	Token = lease.Token
+	// Mode says who may hold a name together.
+	Mode = driver.Mode
+	// Info is the state of one name.
+	Info = driver.Info
+	// GrantInfo describes a holder.
+	GrantInfo = driver.GrantInfo
+	// WaiterInfo describes a place in the line.
 	WaiterInfo = driver.WaiterInfo
-	Caps       = driver.Caps
+	// Caps is what a backend has and assumes.
+	Caps = driver.Caps
 )
 
 // Who may hold a name together.

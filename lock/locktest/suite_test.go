@@ -40,7 +40,7 @@ func TestReference(t *testing.T) { Run(t, harness("")) }
 
 // TestSuiteFindsFlaws runs the suite against drivers that are wrong in one way
 // each: a case that names the promise must fail.
-func TestSuiteFindsFlaws(t *testing.T) {
+func TestSuiteFindsFlaws(t *testing.T) { //nolint:tparallel // its parts run side by side, beside nothing else
 	for f, cases := range map[flaw][]string{
 		"overlapping grants":             {"mutual_exclusion", "try_held_leaves_no_trace"},
 		"tokens repeat":                  {"token_grows_across_releases", "mutual_exclusion"},

@@ -2,7 +2,7 @@ package machine
 
 import (
 	"fmt"
-	"math/rand"
+	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
@@ -49,8 +49,9 @@ type modelDelivery struct {
 const modelLimit = 4 // attempts
 
 func newQueueModel(t *testing.T, seed int64) *queueModel {
+	t.Helper()
 	m := &queueModel{
-		t: t, rand: rand.New(rand.NewSource(seed)), store: newFakeStore(),
+		t: t, rand: rand.New(rand.NewPCG(uint64(seed), 0)), store: newFakeStore(),
 		now:    Time{Mono: 1, Wall: 1_700_000_000_000_000_000},
 		limits: queueLimits{window: 16, low: 4, parked: 12, inFlight: 40, attempts: 1000},
 		msgs:   make(map[string]*modelMessage), keys: make(map[string][]*modelMessage),
@@ -167,20 +168,20 @@ func (m *queueModel) publish(n int) {
 	c := &Publish{}
 	for range n {
 		msg := &modelMessage{id: fmt.Sprint("m", m.published), order: m.published}
-		if m.rand.Intn(3) > 0 {
-			msg.key = fmt.Sprint("k", m.rand.Intn(12))
+		if m.rand.IntN(3) > 0 {
+			msg.key = fmt.Sprint("k", m.rand.IntN(12))
 		}
 		m.published++
-		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Body: make([]byte, m.rand.Intn(9000))}
-		if msg.key == "" && m.rand.Intn(4) == 0 {
-			qm.Delay = time.Duration(m.rand.Intn(3000)) * time.Millisecond
+		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Body: make([]byte, m.rand.IntN(9000))}
+		if msg.key == "" && m.rand.IntN(4) == 0 {
+			qm.Delay = time.Duration(m.rand.IntN(3000)) * time.Millisecond
 		} else if msg.key != "" {
 			m.keys[msg.key] = append(m.keys[msg.key], msg)
 		}
 		m.msgs[msg.id] = msg
 		p := queuedriver.Publishing{Route: queuedriver.Route{Key: "work"}, Message: qm, Mandatory: true}
 		c.Publishings = append(c.Publishings, p)
-		if m.rand.Intn(10) == 0 {
+		if m.rand.IntN(10) == 0 {
 			c.Publishings = append(c.Publishings, p) // a repeat
 		}
 	}
@@ -198,7 +199,7 @@ func (m *queueModel) publish(n int) {
 func (m *queueModel) receive(queue string, max int) {
 	r := &Receive{Received: m.now.Mono, Request: &queuedriver.ReceiveRequest{
 		Queue: queue, Consumer: "c", Max: max, MaxBytes: 1 << 20, Wait: time.Second,
-		Lease: time.Duration(1+m.rand.Intn(3)) * time.Second,
+		Lease: time.Duration(1+m.rand.IntN(3)) * time.Second,
 	}}
 	m.waiting = append(m.waiting, r)
 	m.m.Receive(m.now, r)
@@ -208,15 +209,15 @@ func (m *queueModel) settle() {
 	if len(m.held) == 0 {
 		return
 	}
-	i := m.rand.Intn(len(m.held))
+	i := m.rand.IntN(len(m.held))
 	d := m.held[i]
 	live := d.msg.token == d.ref.Token && d.msg.until >= m.now.Mono
-	s := queuedriver.Settlement{Ref: d.ref, Verb: queuedriver.Verb(1 + m.rand.Intn(5))}
-	if m.rand.Intn(3) > 0 {
+	s := queuedriver.Settlement{Ref: d.ref, Verb: queuedriver.Verb(1 + m.rand.IntN(5))}
+	if m.rand.IntN(3) > 0 {
 		s.Verb = queuedriver.Ack
 	}
 	if s.Verb == queuedriver.Nack {
-		s.Delay = time.Duration(m.rand.Intn(2)*m.rand.Intn(2000)) * time.Millisecond
+		s.Delay = time.Duration(m.rand.IntN(2)*m.rand.IntN(2000)) * time.Millisecond
 	}
 	c := &Settle{Settlements: []queuedriver.Settlement{s}}
 	m.m.Settle(m.now, m.store, m.store, c)
@@ -231,6 +232,7 @@ func (m *queueModel) settle() {
 		return
 	}
 	switch s.Verb {
+	case queuedriver.Reject: // dead-lettered, below
 	case queuedriver.Ack:
 		m.end(d.msg)
 	case queuedriver.Nack:
@@ -281,36 +283,36 @@ func (m *queueModel) crash() {
 
 func (m *queueModel) step() {
 	m.m.Tick(m.now, m.store, m.store)
-	switch m.rand.Intn(10) {
+	switch m.rand.IntN(10) {
 	case 0, 1:
-		m.publish(1 + m.rand.Intn(8))
+		m.publish(1 + m.rand.IntN(8))
 	case 2, 3, 4:
-		m.receive("work", 1+m.rand.Intn(4))
+		m.receive("work", 1+m.rand.IntN(4))
 	case 5:
 		m.receive("graves", 5)
 	case 6:
 		if len(m.waiting) > 0 {
-			r := m.waiting[m.rand.Intn(len(m.waiting))]
+			r := m.waiting[m.rand.IntN(len(m.waiting))]
 			m.m.GiveUp(&GiveUp{Receive: r})
 		}
 	default:
-		for range 1 + m.rand.Intn(4) {
+		for range 1 + m.rand.IntN(4) {
 			m.settle()
 		}
 	}
-	if m.rand.Intn(100) == 0 {
+	if m.rand.IntN(100) == 0 {
 		m.purge()
 	}
 	m.endRound()
 	m.checkStats()
-	if m.rand.Intn(60) == 0 {
+	if m.rand.IntN(60) == 0 {
 		m.crash()
 	}
-	if m.rand.Intn(50) == 0 { // the wall clock is set, back or forth
-		m.now.Wall += int64(m.rand.Intn(120)-60) * int64(time.Second)
+	if m.rand.IntN(50) == 0 { // the wall clock is set, back or forth
+		m.now.Wall += int64(m.rand.IntN(120)-60) * int64(time.Second)
 	}
-	if m.rand.Intn(4) == 0 {
-		m.pass(time.Duration(m.rand.Intn(800)) * time.Millisecond)
+	if m.rand.IntN(4) == 0 {
+		m.pass(time.Duration(m.rand.IntN(800)) * time.Millisecond)
 	}
 }
 

@@ -61,7 +61,7 @@ type Queues struct {
 	fetches fetchHeap
 	retries retryHeap
 	touched []*queue // in this round
-	hungry  []*queue // to be looked at at the next Tick
+	hungry  []*queue // to be looked at by the next Tick
 	due     dueHeap  // those that have scheduled messages
 	sorted  []string // names of queues
 	faults  []error
@@ -214,7 +214,7 @@ func (m *Queues) find(name string) (*queue, error) {
 	return nil, fmt.Errorf("queue %q: %w", name, lease.ErrNotFound)
 }
 
-// feed has a queue looked at at the next Tick.
+// feed has a queue looked at by the next Tick.
 func (m *Queues) feed(q *queue) {
 	if !q.hungry {
 		q.hungry = true
