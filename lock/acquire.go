@@ -99,9 +99,15 @@ func (l *Locker) take(ctx context.Context, r *driver.Request, g *driver.Grant, d
 }
 
 // giveUp cancels a request whose grant came too late, so that another can be
-// made in its place.
+// made in its place. Like the request, it outlasts a backend that is away.
 func (l *Locker) giveUp(ctx context.Context, r *driver.Request) error {
 	err := l.conn.Cancel(ctx, r)
+	for failures := 1; err != nil && transient(err) && (r.Queue || failures < tryAttempts); failures++ {
+		if !backoff(ctx, failures-1) {
+			break
+		}
+		err = l.conn.Cancel(ctx, r)
+	}
 	if err == nil {
 		return nil
 	}

@@ -282,6 +282,29 @@ func TestGrantArrivesLate(t *testing.T) {
 	}
 }
 
+// TestGrantArrivesLateInAnOutage: the late grant cannot be given up at once.
+func TestGrantArrivesLateInAnOutage(t *testing.T) {
+	run(t, func(t *testing.T, l *lock.Locker, b *fake) {
+		t.Helper()
+		late := true
+		b.delay = func(op string) time.Duration {
+			if op == "acquire" && late {
+				late = false
+				return 9500 * time.Millisecond
+			}
+			return 0
+		}
+		b.renew = lease.ErrNotHeld
+		b.on("cancel", away, away, away, away, away)
+		if le := acquire(t, l, &lock.Options{TTL: 10 * time.Second, NoRenew: true}); le.Token() != 2 {
+			t.Errorf("token %d", le.Token())
+		}
+		if n := len(b.made("cancel")); n != 6 {
+			t.Errorf("%d cancels", n)
+		}
+	})
+}
+
 func TestRefusedBeforeTheDriver(t *testing.T) {
 	run(t, func(t *testing.T, l *lock.Locker, b *fake) {
 		for _, tt := range []struct {
