@@ -194,7 +194,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	})
 	d.declare("q", "empty")
 	const n = 40
-	body := strings.Repeat("x", 1<<20)
+	body := strings.Repeat("x", 1<<16)
 	for range n {
 		d.ok("POST", "/v1/publish?key=q", body, nil, "Content-Type", "text/plain")
 	}
