@@ -50,7 +50,7 @@ type Conn interface {
 	// Acquire makes one attempt. Exactly one result is non-nil.
 	//
 	// It returns a Grant if the name is (or already was, see Request.ID)
-	// granted to the holder. Otherwise, without Request.Queue it returns
+	// granted to the holder; one that it already had gets its TTL anew. Otherwise, without Request.Queue it returns
 	// ErrHeld and leaves no trace; with it, the holder has a place in the
 	// line and Acquire returns the Ticket for it, at once or after having
 	// waited for the grant as long as it saw fit.
