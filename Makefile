@@ -7,8 +7,10 @@ TOOL      := $(GO) tool -modfile=tools/go.mod
 PKGS      ?= ./...
 # Longest time for the tests of one package.
 TIMEOUT   ?= 10m
-# Time for each fuzz function.
-FUZZTIME  ?= 10s
+# How long for each fuzz function: so many inputs (30000x) or so much time (1m).
+# Inputs by default, for at the end of a time the go command now and then takes
+# its own deadline for a failure.
+FUZZTIME  ?= 30000x
 # Rounds of each Go benchmark; benchstat wants at least 6 for an interval.
 COUNT     ?= 6
 LISTEN    ?= 127.0.0.1:7420
