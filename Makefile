@@ -33,7 +33,7 @@ run: ## start the server on LISTEN with its data in DATA
 
 .PHONY: build
 build: ## build bin/lockkeeper
-	$(GO) build -trimpath -o bin/lockkeeper ./cmd/lockkeeper
+	$(GO) build -o bin/lockkeeper ./cmd/lockkeeper
 
 # -vet=all runs the whole of vet on what the tests compile anyway: a separate
 # vet would compile every dependency a second time, without the detector.
