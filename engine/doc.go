@@ -53,8 +53,8 @@
 // # Time
 //
 // Leases are measured on a clock that runs on while the machine sleeps and
-// is never stepped. The wall clock decides about schedules and dedup windows
-// only.
+// is never stepped. The wall clock decides about schedules and dedup windows,
+// and about how much of a backoff is left after a restart.
 //
 // # Failure
 //

@@ -68,7 +68,9 @@
 // everything that was confirmed. Pebble itself would panic, deadlock or end
 // the process; package store keeps the error from it instead (guard.go).
 //
-// A failed flush or compaction loses nothing and is retried.
+// A failed flush or compaction loses nothing and is retried; meanwhile Stalled
+// says why. If an Apply waits for one longer than Options.StallLimit, the store
+// fails too, instead of letting everybody hang.
 //
 // # Memory
 //
