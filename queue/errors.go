@@ -23,6 +23,7 @@ var (
 	ErrNoSpace     = lease.ErrNoSpace     // the store's disk is full
 	ErrDenied      = lease.ErrDenied      // credentials refused
 	ErrClosed      = lease.ErrClosed      // used after its Close
+	ErrQueueFull   = driver.ErrQueueFull  // a queue that rejects is full; the message is in none
 	ErrUnroutable  = driver.ErrUnroutable // the message matches no queue; it was not published
 	ErrInUse       = driver.ErrInUse      // what was to be deleted is not empty, or is bound
 

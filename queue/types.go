@@ -27,7 +27,13 @@ type (
 	Exchange = driver.Exchange
 	// QueueSpec declares a queue.
 	QueueSpec = driver.Queue
-	// Binding sends what an exchange gets to a queue.
+	// QueueType says what becomes of a message that was read.
+	QueueType = driver.QueueType
+	// Overflow says what a full queue does with one message more.
+	Overflow = driver.Overflow
+	// Retention says what a stream keeps.
+	Retention = driver.Retention
+	// Binding sends what an exchange gets to a queue or another exchange.
 	Binding = driver.Binding
 	// Backoff between attempts of one message.
 	Backoff = driver.Backoff
@@ -55,6 +61,18 @@ const (
 	Fanout      = driver.Fanout
 	Topic       = driver.Topic
 	HeadersKind = driver.HeadersKind
+)
+
+// Types of queues.
+const (
+	WorkQueue = driver.WorkQueue
+	Stream    = driver.Stream
+)
+
+// What a full queue does.
+const (
+	RejectPublish = driver.RejectPublish
+	DropHead      = driver.DropHead
 )
 
 // How safe a confirmed message is, from the weakest to the strongest.
@@ -86,6 +104,8 @@ const (
 	HeaderTraceState    = driver.HeaderTraceState
 	ReasonRejected      = driver.ReasonRejected
 	ReasonDeliveryLimit = driver.ReasonDeliveryLimit
+	ReasonExpired       = driver.ReasonExpired
+	ReasonMaxLength     = driver.ReasonMaxLength
 	ArgMatch            = driver.ArgMatch
 )
 

@@ -145,6 +145,9 @@ var (
 		{prometheus.NewDesc("lockkeeper_queue_expired_total", "Deliveries whose lease ran out.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.Expired }},
 		{prometheus.NewDesc("lockkeeper_queue_dead_lettered_total", "Messages dead-lettered.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.DeadLettered }},
 		{prometheus.NewDesc("lockkeeper_queue_dropped_total", "Messages rejected without a dead letter, or purged.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.Dropped }},
+		{prometheus.NewDesc("lockkeeper_queue_timed_out_total", "Messages that became older than their TTL.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.TimedOut }},
+		{prometheus.NewDesc("lockkeeper_queue_overflowed_total", "Messages dropped from the head of a full queue.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.Overflowed }},
+		{prometheus.NewDesc("lockkeeper_queue_refused_total", "Publishes refused because the queue was full.", queueLabels, nil), func(s *queuedriver.QueueStats) int64 { return s.Refused }},
 	}
 )
 

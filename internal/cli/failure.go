@@ -124,6 +124,8 @@ func (a *app) advice(err error) string {
 		return "Make room on the disk of the store; nothing that was confirmed is lost, and it goes on by itself."
 	case errors.Is(err, queue.ErrUnroutable):
 		return "Bind a queue to the exchange (lockkeeper apply, lockkeeper declare binding), or publish without --mandatory."
+	case errors.Is(err, queue.ErrQueueFull):
+		return "Consume from the queue, or declare it anew with a larger max_length or with overflow drop_head."
 	case errors.Is(err, lease.ErrUnavailable) && daemon:
 		return "Look at what the daemon says about it, or run: lockkeeper doctor --url " + a.url
 	}

@@ -95,6 +95,9 @@ type queueJSON struct {
 	Expired      int64  `json:"expired"`
 	DeadLettered int64  `json:"dead_lettered"`
 	Dropped      int64  `json:"dropped"`
+	TimedOut     int64  `json:"timed_out"`
+	Overflowed   int64  `json:"overflowed"`
+	Refused      int64  `json:"refused"`
 }
 
 func queuesJSON(stats []*queue.Stats) (string, error) {
@@ -107,6 +110,7 @@ func queuesJSON(stats []*queue.Stats) (string, error) {
 			OldestMS: s.OldestAge.Milliseconds(), Consumers: s.Consumers, Published: s.Published,
 			Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 			Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
+			TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,
 		}
 		if err := enc.Encode(line); err != nil {
 			return "", fmt.Errorf("queue %q: %w", s.Name, err)

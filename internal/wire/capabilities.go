@@ -79,9 +79,21 @@ type QueueCaps struct {
 	Purge         bool   `json:"purge"`
 	Stats         bool   `json:"stats"`
 	FIFO          bool   `json:"fifo"`
-	MinLease      Millis `json:"min_lease_ms"`
-	MaxLease      Millis `json:"max_lease_ms"`
-	MaxBody       int    `json:"max_body_bytes"`
+
+	ExchangeBindings bool `json:"exchange_bindings"`
+	Alternate        bool `json:"alternate"`
+	Priorities       bool `json:"priorities"`
+	MessageTTL       bool `json:"message_ttl"`
+	QueueTTL         bool `json:"queue_ttl"`
+	MaxLength        bool `json:"max_length"`
+	SingleActive     bool `json:"single_active"`
+	Exclusive        bool `json:"exclusive"`
+	AutoDelete       bool `json:"auto_delete"`
+	Streams          bool `json:"streams"`
+
+	MinLease Millis `json:"min_lease_ms"`
+	MaxLease Millis `json:"max_lease_ms"`
+	MaxBody  int    `json:"max_body_bytes"`
 }
 
 // NewQueueCaps is the wire form of c.
@@ -90,7 +102,9 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		Backend: c.Backend, Durability: string(c.Durability), DeliveryFence: c.DeliveryFence, Dedup: c.Dedup,
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
-		Stats: c.Stats, FIFO: c.FIFO, MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
+		Stats: c.Stats, FIFO: c.FIFO,
+		ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
 	}
 }
 
@@ -100,6 +114,8 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		Backend: c.Backend, Durability: queuedriver.Durability(c.Durability), DeliveryFence: c.DeliveryFence, Dedup: c.Dedup,
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
-		Stats: c.Stats, FIFO: c.FIFO, MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
+		Stats: c.Stats, FIFO: c.FIFO,
+		ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
 	}
 }

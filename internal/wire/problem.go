@@ -35,6 +35,7 @@ const (
 	CodeConflict    = "conflict"
 	CodeInUse       = "in_use"
 	CodeUnroutable  = "unroutable"
+	CodeQueueFull   = "queue_full"
 	CodeLimit       = "limit"
 	CodeUnsupported = "unsupported"
 	CodeUnavailable = "unavailable"
@@ -58,6 +59,7 @@ var codes = []codeInfo{
 	{CodeHeld, http.StatusConflict, "The lock is held", lockdriver.ErrHeld},
 	{CodeAlreadyHeld, http.StatusConflict, "This holder holds the lock already", lockdriver.ErrAlreadyHeld},
 	{CodeUnroutable, http.StatusUnprocessableEntity, "The message matches no queue", queuedriver.ErrUnroutable},
+	{CodeQueueFull, http.StatusTooManyRequests, "A queue that the message matches is full", queuedriver.ErrQueueFull},
 	{CodeInUse, http.StatusConflict, "It is in use", queuedriver.ErrInUse},
 	{CodeRevoked, http.StatusConflict, "The lease was revoked", lease.ErrRevoked},
 	{CodeBroken, http.StatusConflict, "The lease was broken", lease.ErrBroken},

@@ -241,6 +241,9 @@ type QueueStats struct {
 	Expired      int64  `json:"expired"`
 	DeadLettered int64  `json:"dead_lettered"`
 	Dropped      int64  `json:"dropped"`
+	TimedOut     int64  `json:"timed_out" doc:"messages that became older than their TTL"`
+	Overflowed   int64  `json:"overflowed" doc:"dropped from the head of the full queue"`
+	Refused      int64  `json:"refused" doc:"publishes refused because it was full"`
 }
 
 // NewQueueStats is the wire form of s.
@@ -250,6 +253,7 @@ func NewQueueStats(s *queuedriver.QueueStats) QueueStats {
 		OldestAge: Floor(s.OldestAge), Consumers: s.Consumers,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
+		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,
 	}
 }
 
@@ -260,6 +264,7 @@ func (s *QueueStats) Driver() queuedriver.QueueStats {
 		OldestAge: s.OldestAge.Duration(), Consumers: s.Consumers,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
+		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,
 	}
 }
 

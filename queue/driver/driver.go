@@ -32,6 +32,9 @@ import (
 var (
 	// ErrUnroutable: a mandatory message matched no queue. It was not published.
 	ErrUnroutable = errors.New("message is unroutable")
+	// ErrQueueFull: a queue that the message matched is at its MaxLength or
+	// MaxBytes and rejects. The message is in none of them.
+	ErrQueueFull = errors.New("queue is full")
 	// ErrInUse: what was to be deleted has messages or bindings.
 	ErrInUse = errors.New("in use")
 )
@@ -240,7 +243,10 @@ type QueueStats struct {
 	Nacked       int64
 	Expired      int64 // leases of deliveries that ran out
 	DeadLettered int64
-	Dropped      int64 // rejected without a dead letter, purged
+	Dropped      int64 // rejected, timed out or overflown without a dead letter, purged
+	TimedOut     int64 // messages that became older than their TTL
+	Overflowed   int64 // messages dropped from the head of the full queue
+	Refused      int64 // publishes refused because it was full
 }
 
 // PeekRequest asks for messages to look at, in queue order.
@@ -297,13 +303,24 @@ type Caps struct {
 	Stats         bool
 	FIFO          bool
 
+	ExchangeBindings bool // Binding.ToExchange
+	Alternate        bool // Exchange.Alternate
+	Priorities       bool // Queue.MaxPriority
+	MessageTTL       bool // Message.TTL and Queue.MessageTTL
+	QueueTTL         bool // Queue.Expires
+	MaxLength        bool // Queue.MaxLength and Queue.MaxBytes
+	SingleActive     bool
+	Exclusive        bool
+	AutoDelete       bool
+	Streams          bool
+
 	MinLease, MaxLease time.Duration
 	MaxBody            int
 }
 
 // Keys of the headers that a dead letter carries.
 const (
-	HeaderDeathReason     = "lockkeeper-death-reason" // string: "rejected", "delivery_limit"
+	HeaderDeathReason     = "lockkeeper-death-reason" // string: "rejected", "delivery_limit", "expired", "maxlen"
 	HeaderDeathDetail     = "lockkeeper-death-detail" // string: Settlement.Reason
 	HeaderDeathQueue      = "lockkeeper-death-queue"  // string: queue that it last died in
 	HeaderDeathCount      = "lockkeeper-death-count"  // int64: how often it has died
@@ -314,6 +331,8 @@ const (
 	HeaderReservedPrefix  = "lockkeeper-"
 	ReasonRejected        = "rejected"
 	ReasonDeliveryLimit   = "delivery_limit"
+	ReasonExpired         = "expired"
+	ReasonMaxLength       = "maxlen"
 	HeaderTraceParent     = "traceparent"
 	HeaderTraceState      = "tracestate"
 	ArgMatch              = "x-match" // in Binding.Args of a headers exchange: "all" (default) or "any"

@@ -29,6 +29,9 @@ const (
 	MaxDelay            = 366 * 24 * time.Hour
 	MaxDeliveryLimit    = 1_000_000
 	MaxDedupWindow      = 31 * 24 * time.Hour
+	MinExpires          = time.Second
+	MaxRetentionAge     = 10 * 366 * 24 * time.Hour
+	MaxQueueLength      = 1 << 50 // of MaxLength, MaxBytes and Retention's counts
 	MaxList             = 1000
 	DefaultList         = 100
 	MaxPeek             = 1000

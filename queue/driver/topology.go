@@ -24,7 +24,36 @@ type Topology struct {
 type Exchange struct {
 	Name string // 1 to MaxName bytes
 	Kind Kind
+	// Alternate is the exchange that gets what this one routes nowhere; ""
+	// means none. Needs Caps.Alternate.
+	Alternate string
 }
+
+// QueueType says what becomes of a message that was read.
+type QueueType string
+
+// Types of queues.
+const (
+	// WorkQueue hands each message to one consumer and forgets it when it
+	// is acked. It is the zero value.
+	WorkQueue QueueType = ""
+	// Stream keeps its messages, whoever reads them, as Queue.Retention
+	// says. Needs Caps.Streams.
+	Stream QueueType = "stream"
+)
+
+// Overflow says what a full queue does with one message more.
+type Overflow string
+
+// Policies of a queue that has MaxLength or MaxBytes.
+const (
+	// RejectPublish refuses the new message: ErrQueueFull in its receipt. It
+	// is the default.
+	RejectPublish Overflow = "reject"
+	// DropHead dead-letters the oldest messages that are not in flight, or
+	// drops them if the queue has no dead letter.
+	DropHead Overflow = "drop_head"
+)
 
 // Queue keeps messages until they are acked.
 type Queue struct {
@@ -50,6 +79,50 @@ type Queue struct {
 	// 0 (not at all) to MaxDedupWindow. An ID is refused for at least the
 	// window and at most a third longer.
 	DedupWindow time.Duration
+
+	// Type is WorkQueue or Stream. A stream leases nothing: of what is here
+	// it takes DedupWindow and Retention only.
+	Type QueueType
+	// MaxPriority is the highest priority that the queue tells apart, 0 (none)
+	// to MaxPriority: a message of a higher one counts as of this one. Higher
+	// priorities are delivered first. A message with an OrderKey is refused
+	// by a queue with priorities: its order could not be kept. Needs
+	// Caps.Priorities.
+	MaxPriority uint8
+	// MessageTTL is after how long a message that is not in flight is
+	// dead-lettered, or dropped if the queue has no dead letter; the shorter
+	// of it and Message.TTL counts. 0: never. At most MaxDelay. Needs
+	// Caps.MessageTTL.
+	MessageTTL time.Duration
+	// Expires is after how long without consumers the queue is deleted with
+	// all that is in it. 0: never. 1 s to MaxDelay. Needs Caps.QueueTTL.
+	Expires time.Duration
+	// MaxLength and MaxBytes bound the messages that are in the queue,
+	// scheduled ones not counted, and the bytes of their bodies. 0: no bound.
+	// Needs Caps.MaxLength.
+	MaxLength, MaxBytes int64
+	Overflow            Overflow // "" means RejectPublish if there is a bound
+	// SingleActive delivers to one consumer at a time, the one that came
+	// first; the next takes over when it detaches or is gone. Needs
+	// Caps.SingleActive.
+	SingleActive bool
+	// Exclusive admits the connection only that declared it, and deletes the
+	// queue with the connection. Needs Caps.Exclusive.
+	Exclusive bool
+	// AutoDelete deletes the queue when its last consumer has left; one that
+	// never had a consumer stays. Needs Caps.AutoDelete.
+	AutoDelete bool
+	// Retention bounds a stream.
+	Retention Retention
+}
+
+// Retention says what a stream keeps: the oldest messages go when any of the
+// bounds is passed. 0 means no bound. Whole segments of 4,096 messages go at
+// once, so that a stream may keep so many more.
+type Retention struct {
+	Age      time.Duration // at most MaxRetentionAge
+	Messages int64
+	Bytes    int64 // of bodies
 }
 
 // Backoff doubles from Min to Max with the number of failed attempts, and
@@ -59,10 +132,14 @@ type Backoff struct {
 	Min, Max time.Duration // 0 to MaxDelay
 }
 
-// Binding sends what an exchange gets, and matches, to a queue.
+// Binding sends what an exchange gets, and matches, to a queue or to another
+// exchange, which routes it on. Exchanges may form circles: a message goes
+// through each once.
 type Binding struct {
 	Exchange string
-	Queue    string
+	Queue    string // where to: exactly one of Queue and ToExchange
+	// ToExchange needs Caps.ExchangeBindings.
+	ToExchange string
 	// Key is matched with the routing key by a direct exchange (equal) and
 	// by a topic exchange (words separated by dots; * is one word, # any
 	// number of words).

@@ -15,7 +15,7 @@ func (t *Topology) Validate(c *Caps) error {
 		return lease.Invalidf("topology", "must have at most %d parts, has %d", MaxDeclare, n)
 	}
 	for i := range t.Exchanges {
-		if err := t.Exchanges[i].validate("exchanges[" + strconv.Itoa(i) + "]"); err != nil {
+		if err := t.Exchanges[i].validate("exchanges["+strconv.Itoa(i)+"]", c); err != nil {
 			return err
 		}
 	}
@@ -25,19 +25,34 @@ func (t *Topology) Validate(c *Caps) error {
 		}
 	}
 	for i := range t.Bindings {
-		if err := t.Bindings[i].validate("bindings[" + strconv.Itoa(i) + "]"); err != nil {
+		field := "bindings[" + strconv.Itoa(i) + "]"
+		if err := t.Bindings[i].validate(field); err != nil {
+			return err
+		}
+		if err := needs(c.ExchangeBindings, field+".to_exchange", t.Bindings[i].ToExchange != ""); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (e *Exchange) validate(field string) error {
+func (e *Exchange) validate(field string, c *Caps) error {
 	if err := lease.ValidateText(field+".name", e.Name, 1, MaxName); err != nil {
 		return err
 	}
 	if strings.HasPrefix(e.Name, ReservedExchangeNames) {
 		return lease.Invalidf(field+".name", "must not begin with %q, which is reserved", ReservedExchangeNames)
+	}
+	if e.Alternate != "" {
+		if err := lease.ValidateText(field+".alternate", e.Alternate, 1, MaxName); err != nil {
+			return err
+		}
+		if e.Alternate == e.Name {
+			return lease.Invalidf(field+".alternate", "must be another exchange")
+		}
+		if err := needs(c.Alternate, field+".alternate", true); err != nil {
+			return err
+		}
 	}
 	switch e.Kind {
 	case Direct, Fanout, Topic, HeadersKind:
@@ -50,6 +65,23 @@ func (q *Queue) validate(field string, c *Caps) error {
 	if err := ValidateQueueName(field+".name", q.Name); err != nil {
 		return err
 	}
+	if q.Type == Stream {
+		return q.validateStream(field, c)
+	}
+	if q.Type != WorkQueue {
+		return lease.Invalidf(field+".type", `must be "" or stream, is %q`, q.Type)
+	}
+	if q.Retention != (Retention{}) {
+		return lease.Invalidf(field+".retention", "is for streams: give type stream, or max_length and message_ttl")
+	}
+	if err := q.validateLeases(field, c); err != nil {
+		return err
+	}
+	return q.validatePolicy(field, c)
+}
+
+// validateLeases checks what is about deliveries and their ends.
+func (q *Queue) validateLeases(field string, c *Caps) error {
 	if q.Lease == 0 {
 		q.Lease = min(max(DefaultLease, c.MinLease), c.MaxLease)
 	}
@@ -98,8 +130,17 @@ func (b *Binding) validate(field string) error {
 	if err := lease.ValidateText(field+".exchange", b.Exchange, 1, MaxName); err != nil {
 		return err
 	}
-	if err := ValidateQueueName(field+".queue", b.Queue); err != nil {
-		return err
+	switch {
+	case b.ToExchange == "":
+		if err := ValidateQueueName(field+".queue", b.Queue); err != nil {
+			return err
+		}
+	case b.Queue != "":
+		return lease.Invalidf(field+".to_exchange", "excludes queue: a binding leads to one of them")
+	default:
+		if err := lease.ValidateText(field+".to_exchange", b.ToExchange, 1, MaxName); err != nil {
+			return err
+		}
 	}
 	if err := lease.ValidateText(field+".key", b.Key, 0, MaxKey); err != nil {
 		return err

@@ -64,6 +64,9 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		Expired:      c.Expired,
 		DeadLettered: c.DeadLettered,
 		Dropped:      c.Dropped,
+		TimedOut:     c.TimedOut,
+		Overflowed:   c.Overflowed,
+		Refused:      c.Refused,
 	}
 }
 

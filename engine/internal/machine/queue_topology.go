@@ -91,8 +91,11 @@ func (m *Queues) planExchange(p *plan, spec *queuedriver.Exchange) error {
 		have, ok = e.spec, true
 	}
 	if ok {
-		if have != *spec {
+		if have.Kind != spec.Kind {
 			return fmt.Errorf("exchange %q is declared with kind %s, not %s: %w", spec.Name, have.Kind, spec.Kind, lease.ErrConflict)
+		}
+		if have.Alternate != spec.Alternate {
+			return fmt.Errorf("exchange %q is declared with alternate %q, not %q: %w", spec.Name, have.Alternate, spec.Alternate, lease.ErrConflict)
 		}
 		return nil
 	}
@@ -209,6 +212,19 @@ func queueDiff(have, want *queuedriver.Queue) string {
 		{"backoff.min", have.Backoff.Min.String(), want.Backoff.Min.String()},
 		{"backoff.max", have.Backoff.Max.String(), want.Backoff.Max.String()},
 		{"dedup_window", have.DedupWindow.String(), want.DedupWindow.String()},
+		{"type", fmt.Sprintf("%q", have.Type), fmt.Sprintf("%q", want.Type)},
+		{"max_priority", fmt.Sprint(have.MaxPriority), fmt.Sprint(want.MaxPriority)},
+		{"message_ttl", have.MessageTTL.String(), want.MessageTTL.String()},
+		{"expires", have.Expires.String(), want.Expires.String()},
+		{"max_length", fmt.Sprint(have.MaxLength), fmt.Sprint(want.MaxLength)},
+		{"max_bytes", fmt.Sprint(have.MaxBytes), fmt.Sprint(want.MaxBytes)},
+		{"overflow", fmt.Sprintf("%q", have.Overflow), fmt.Sprintf("%q", want.Overflow)},
+		{"single_active", fmt.Sprint(have.SingleActive), fmt.Sprint(want.SingleActive)},
+		{"exclusive", fmt.Sprint(have.Exclusive), fmt.Sprint(want.Exclusive)},
+		{"auto_delete", fmt.Sprint(have.AutoDelete), fmt.Sprint(want.AutoDelete)},
+		{"retention.age", have.Retention.Age.String(), want.Retention.Age.String()},
+		{"retention.messages", fmt.Sprint(have.Retention.Messages), fmt.Sprint(want.Retention.Messages)},
+		{"retention.bytes", fmt.Sprint(have.Retention.Bytes), fmt.Sprint(want.Retention.Bytes)},
 	} {
 		if p.have != p.want {
 			return fmt.Sprintf("%s %s, not %s", p.what, p.have, p.want)

@@ -76,7 +76,13 @@ func DecodeDelayed(b []byte) (*Delayed, error) {
 
 // AppendCounters appends the encoding of c.
 func AppendCounters(b []byte, c *Counters) []byte {
-	b = append(b, version)
+	v := byte(version)
+	for _, f := range c.later() {
+		if *f.at != 0 {
+			v = version2
+		}
+	}
+	b = append(b, v)
 	b = appendUint(b, c.NextSeq)
 	b = appendUint(b, c.NextDelayed)
 	b = appendUint(b, c.NextFetch)
@@ -84,12 +90,17 @@ func AppendCounters(b []byte, c *Counters) []byte {
 	for _, f := range c.signed() {
 		b = appendInt(b, *f.at)
 	}
+	if v == version2 {
+		for _, f := range c.later() {
+			b = appendInt(b, *f.at)
+		}
+	}
 	return b
 }
 
 // DecodeCounters is the inverse of AppendCounters.
 func DecodeCounters(b []byte) (*Counters, error) {
-	d := decode("counters", b)
+	d, v := decodeUpTo(version2, "counters", b)
 	c := &Counters{
 		NextSeq:     d.uint("next_seq"),
 		NextDelayed: d.uint("next_delayed"),
@@ -98,6 +109,16 @@ func DecodeCounters(b []byte) (*Counters, error) {
 	}
 	for _, f := range c.signed() {
 		*f.at = d.int(f.name)
+	}
+	if v == version2 {
+		some := int64(0)
+		for _, f := range c.later() {
+			*f.at = d.int(f.name)
+			some |= *f.at
+		}
+		if some == 0 {
+			d.failf("version", "is 2 without need")
+		}
 	}
 	if err := d.done(); err != nil {
 		return nil, err
@@ -108,6 +129,15 @@ func DecodeCounters(b []byte) (*Counters, error) {
 type counter struct {
 	name string
 	at   *int64
+}
+
+// later lists the fields of version 2.
+func (c *Counters) later() [3]counter {
+	return [...]counter{
+		{"timed_out", &c.TimedOut},
+		{"overflowed", &c.Overflowed},
+		{"refused", &c.Refused},
+	}
 }
 
 // signed lists the fields behind the first four in the order on disk.

@@ -123,4 +123,9 @@ type Counters struct {
 	Expired      int64
 	DeadLettered int64
 	Dropped      int64
+
+	// Since version 2 of the record.
+	TimedOut   int64
+	Overflowed int64
+	Refused    int64
 }

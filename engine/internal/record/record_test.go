@@ -75,6 +75,15 @@ var codecs = []codec{
 		{Holder: "h2", Token: 2},
 	}}, AppendLock, DecodeLock),
 	codecOf("exchange", queuedriver.Exchange{Name: "x", Kind: queuedriver.Topic}, AppendExchange, DecodeExchange),
+	codecOf("exchange_alternate", queuedriver.Exchange{Name: "x", Kind: queuedriver.Direct, Alternate: "rest"}, AppendExchange, DecodeExchange),
+	codecOf("queue_policy", Queue{ID: 3, Spec: queuedriver.Queue{
+		Name: "q", Lease: time.Second, MaxPriority: 9, MessageTTL: time.Minute, Expires: time.Hour, MaxLength: 7, MaxBytes: 1 << 40,
+		Overflow: queuedriver.DropHead, SingleActive: true, Exclusive: true, AutoDelete: true,
+	}}, AppendQueue, DecodeQueue),
+	codecOf("queue_stream", Queue{ID: 4, Spec: queuedriver.Queue{
+		Name: "s", Type: queuedriver.Stream, Retention: queuedriver.Retention{Age: time.Hour, Messages: 5, Bytes: 6},
+	}}, AppendQueue, DecodeQueue),
+	codecOf("binding_exchange", queuedriver.Binding{Exchange: "x", ToExchange: "y", Key: "a.*"}, AppendBinding, DecodeBinding),
 	codecOf("queue", Queue{ID: 1 << 31, Spec: queuedriver.Queue{
 		Name: "q", Lease: time.Second, DeliveryLimit: 20, DeadLetter: &queuedriver.Route{Exchange: "dlx", Key: "k"},
 		Backoff: queuedriver.Backoff{Min: 1, Max: 2}, DedupWindow: time.Hour,
@@ -92,7 +101,11 @@ var codecs = []codec{
 		func(v any) []byte { return AppendNumber(nil, v.(uint64)) },
 		func(b []byte) (any, error) { n, err := DecodeNumber(b); return n, err },
 	},
-	codecOf("counters", Counters{1, 2, 3, 4, -5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}, AppendCounters, DecodeCounters),
+	codecOf("counters", Counters{
+		NextSeq: 1, NextDelayed: 2, NextFetch: 3, Head: 4, SeenBucket: -5, Live: 6, Bytes: 7, Delayed: 8, Published: 9,
+		Duplicates: 10, Delivered: 11, Acked: 12, Nacked: 13, Expired: 14, DeadLettered: 15, Dropped: 16,
+	}, AppendCounters, DecodeCounters),
+	codecOf("counters_limits", Counters{NextSeq: 1, TimedOut: 17, Overflowed: 18, Refused: 19}, AppendCounters, DecodeCounters),
 }
 
 // TestGolden pins the encoding: stores on disk have it.

@@ -71,13 +71,24 @@ type decoder struct {
 	err    error
 }
 
+// version2 is the second version of some records. Each is written in the
+// lowest version that holds it, so that one value has one encoding and a store
+// that does not use what is new can still be opened by an older program.
+const version2 = 2
+
 // decode begins a record with a version.
 func decode(record string, b []byte) *decoder {
-	d := &decoder{record: record, b: b}
-	if v := d.byte("version"); d.err == nil && v != version {
+	d, _ := decodeUpTo(version, record, b)
+	return d
+}
+
+// decodeUpTo begins a record that has versions up to latest.
+func decodeUpTo(latest byte, record string, b []byte) (d *decoder, v byte) {
+	d = &decoder{record: record, b: b}
+	if v = d.byte("version"); d.err == nil && (v < version || v > latest) {
 		d.failf("version", "%d is not known to this program", v)
 	}
-	return d
+	return d, v
 }
 
 func (d *decoder) failf(field, format string, args ...any) {

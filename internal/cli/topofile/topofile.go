@@ -48,6 +48,8 @@ type file struct {
 type exchange struct {
 	Name string `yaml:"name"`
 	Kind string `yaml:"kind"`
+
+	Alternate string `yaml:"alternate"`
 }
 
 type spec struct {
@@ -57,6 +59,24 @@ type spec struct {
 	DeadLetter    *route   `yaml:"dead_letter"`
 	Backoff       backoff  `yaml:"backoff"`
 	DedupWindow   Duration `yaml:"dedup_window"`
+
+	Type         string    `yaml:"type"`
+	MaxPriority  uint8     `yaml:"max_priority"`
+	MessageTTL   Duration  `yaml:"message_ttl"`
+	Expires      Duration  `yaml:"expires"`
+	MaxLength    int64     `yaml:"max_length"`
+	MaxBytes     int64     `yaml:"max_bytes"`
+	Overflow     string    `yaml:"overflow"`
+	SingleActive bool      `yaml:"single_active"`
+	Exclusive    bool      `yaml:"exclusive"`
+	AutoDelete   bool      `yaml:"auto_delete"`
+	Retention    retention `yaml:"retention"`
+}
+
+type retention struct {
+	Age      Duration `yaml:"age"`
+	Messages int64    `yaml:"messages"`
+	Bytes    int64    `yaml:"bytes"`
 }
 
 type route struct {
@@ -72,6 +92,7 @@ type backoff struct {
 type binding struct {
 	Exchange string         `yaml:"exchange"`
 	Queue    string         `yaml:"queue"`
+	To       string         `yaml:"to_exchange"`
 	Key      string         `yaml:"key"`
 	Args     map[string]any `yaml:"args"`
 }
@@ -106,14 +127,14 @@ func Parse(r io.Reader) (*queue.Topology, error) {
 func (f *file) topology() *queue.Topology {
 	t := &queue.Topology{}
 	for _, e := range f.Exchanges {
-		t.Exchanges = append(t.Exchanges, queue.Exchange{Name: e.Name, Kind: queue.Kind(e.Kind)})
+		t.Exchanges = append(t.Exchanges, queue.Exchange{Name: e.Name, Kind: queue.Kind(e.Kind), Alternate: e.Alternate})
 	}
 	for i := range f.Queues {
 		t.Queues = append(t.Queues, f.Queues[i].queue())
 	}
 	for _, b := range f.Bindings {
 		t.Bindings = append(t.Bindings, queue.Binding{
-			Exchange: b.Exchange, Queue: b.Queue, Key: b.Key, Args: queue.Headers(b.Args).Normalize(),
+			Exchange: b.Exchange, Queue: b.Queue, ToExchange: b.To, Key: b.Key, Args: queue.Headers(b.Args).Normalize(),
 		})
 	}
 	return t
@@ -124,6 +145,12 @@ func (s *spec) queue() queue.QueueSpec {
 		Name: s.Name, Lease: s.Lease.Duration(), DeliveryLimit: s.DeliveryLimit,
 		Backoff:     queue.Backoff{Min: s.Backoff.Min.Duration(), Max: s.Backoff.Max.Duration()},
 		DedupWindow: s.DedupWindow.Duration(),
+
+		Type: queue.QueueType(s.Type), MaxPriority: s.MaxPriority,
+		MessageTTL: s.MessageTTL.Duration(), Expires: s.Expires.Duration(),
+		MaxLength: s.MaxLength, MaxBytes: s.MaxBytes, Overflow: queue.Overflow(s.Overflow),
+		SingleActive: s.SingleActive, Exclusive: s.Exclusive, AutoDelete: s.AutoDelete,
+		Retention: queue.Retention{Age: s.Retention.Age.Duration(), Messages: s.Retention.Messages, Bytes: s.Retention.Bytes},
 	}
 	if s.DeadLetter != nil {
 		q.DeadLetter = &queue.Route{Exchange: s.DeadLetter.Exchange, Key: s.DeadLetter.Key}
