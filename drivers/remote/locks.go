@@ -15,7 +15,7 @@ import (
 )
 
 type lockConn struct {
-	*session
+	*caller
 	caps lockdriver.Caps
 }
 

@@ -19,7 +19,7 @@ import (
 const maxPublish = wire.MaxPublishBytes / 2
 
 type queueConn struct {
-	*session
+	*caller
 	caps queuedriver.Caps
 }
 

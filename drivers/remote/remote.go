@@ -95,7 +95,7 @@ func New(ctx context.Context, base string, o *Options) (*Client, error) {
 	if c.http == nil {
 		c.http = &http.Client{Transport: newTransport(nil), CheckRedirect: refuseRedirect}
 	}
-	s := newSession(c)
+	s := newCaller(c)
 	defer s.close()
 	if err := s.call(ctx, request{method: http.MethodGet, path: "/v1/capabilities", reads: true}, nil, &c.caps); err != nil {
 		return nil, err
@@ -121,7 +121,7 @@ func (c *Client) Locks() (lockdriver.Conn, error) {
 	if c.caps.Locks == nil {
 		return nil, fmt.Errorf("the daemon at %s serves no locks: %w", c.base, lease.ErrUnsupported)
 	}
-	return &lockConn{session: newSession(c), caps: c.caps.Locks.Driver()}, nil
+	return &lockConn{caller: newCaller(c), caps: c.caps.Locks.Driver()}, nil
 }
 
 // Queues returns a connection to the daemon's queues, or lease.ErrUnsupported.
@@ -130,5 +130,5 @@ func (c *Client) Queues() (queuedriver.Conn, error) {
 	if c.caps.Queues == nil {
 		return nil, fmt.Errorf("the daemon at %s serves no queues: %w", c.base, lease.ErrUnsupported)
 	}
-	return &queueConn{session: newSession(c), caps: c.caps.Queues.Driver()}, nil
+	return &queueConn{caller: newCaller(c), caps: c.caps.Queues.Driver()}, nil
 }

@@ -23,8 +23,8 @@ import (
 // bodies encoded, and the headers of a thousand messages.
 const maxReply = 256 << 20
 
-// session is the calls of one Conn: closing it ends them and waits for them.
-type session struct {
+// caller makes the calls of one Conn: closing it ends them and waits for them.
+type caller struct {
 	c      *Client
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -38,21 +38,21 @@ type session struct {
 // errandKey marks the context of an errand.
 type errandKey struct{}
 
-func newSession(c *Client) *session {
-	s := &session{c: c}
+func newCaller(c *Client) *caller {
+	s := &caller{c: c}
 	s.ctx, s.cancel = context.WithCancelCause(context.Background())
 	return s
 }
 
 // Close ends the calls under way with lease.ErrClosed. What abandoned calls
 // left behind is cleared up first, in bounded time.
-func (s *session) Close() error {
+func (s *caller) Close() error {
 	s.close()
 	s.c.http.CloseIdleConnections()
 	return nil
 }
 
-func (s *session) close() {
+func (s *caller) close() {
 	s.mu.Lock()
 	s.closing = true
 	s.mu.Unlock()
@@ -61,9 +61,9 @@ func (s *session) close() {
 	s.calls.Wait()
 }
 
-// enter counts a call, unless the session is closed or closing. An errand's
-// calls are let in until the session is closed.
-func (s *session) enter(ctx context.Context) error {
+// enter counts a call, unless the caller is closed or closing. An errand's
+// calls are let in until the caller is closed.
+func (s *caller) enter(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing && ctx.Value(errandKey{}) == nil {
@@ -75,8 +75,8 @@ func (s *session) enter(ctx context.Context) error {
 
 // errand runs what has to be cleared up behind a call whose caller has left.
 // Close waits for it, so it must be bounded: it is, by timeout. errand reports
-// false if the session is closing; then do is not run.
-func (s *session) errand(timeout time.Duration, do func(ctx context.Context)) bool {
+// false if the caller is closing; then do is not run.
+func (s *caller) errand(timeout time.Duration, do func(ctx context.Context)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing {
@@ -102,7 +102,7 @@ type request struct {
 
 // call sends in as JSON (nil: no body) and reads the answer into out (nil:
 // there is none).
-func (s *session) call(ctx context.Context, r request, in, out any) error {
+func (s *caller) call(ctx context.Context, r request, in, out any) error {
 	var body []byte
 	if in != nil {
 		err := wire.CheckText(in)
@@ -117,7 +117,7 @@ func (s *session) call(ctx context.Context, r request, in, out any) error {
 }
 
 // send makes one attempt.
-func (s *session) send(ctx context.Context, r request, body []byte, out any) error {
+func (s *caller) send(ctx context.Context, r request, body []byte, out any) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func unwrapURL(err error) error {
 }
 
 // lost says what a missing answer means.
-func (s *session) lost(ctx context.Context, r request, sent bool, err error) error {
+func (s *caller) lost(ctx context.Context, r request, sent bool, err error) error {
 	kind := lease.ErrUnavailable
 	if sent && !r.reads {
 		kind = lease.ErrUnknown
@@ -183,7 +183,7 @@ func (s *session) lost(ctx context.Context, r request, sent bool, err error) err
 }
 
 // answer reads an answer that has come whole.
-func (s *session) answer(ctx context.Context, r request, resp *http.Response, b []byte, out any) error {
+func (s *caller) answer(ctx context.Context, r request, resp *http.Response, b []byte, out any) error {
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {
 	case media == "application/problem+json":
