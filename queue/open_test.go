@@ -8,18 +8,17 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper/internal/schemes"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// register registers for the time of a test.
+// register registers, in a registry that a test has for itself.
 func register(t *testing.T, scheme string, open Opener) {
 	t.Helper()
+	before := openers
+	openers = new(schemes.Registry[Opener])
+	t.Cleanup(func() { openers = before })
 	Register(scheme, open)
-	t.Cleanup(func() {
-		openers.Lock()
-		defer openers.Unlock()
-		delete(openers.byScheme, scheme)
-	})
 }
 
 func TestOpen(t *testing.T) {
