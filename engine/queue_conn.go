@@ -38,9 +38,13 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		Purge:         true,
 		Stats:         true,
 		FIFO:          true,
-		MinLease:      q.core.params.minTTL,
-		MaxLease:      MaxTTL,
-		MaxBody:       queuedriver.MaxBody,
+
+		ExchangeBindings: true,
+		Alternate:        true,
+
+		MinLease: q.core.params.minTTL,
+		MaxLease: MaxTTL,
+		MaxBody:  queuedriver.MaxBody,
 	}
 }
 

@@ -67,7 +67,7 @@ func serveDeleteExchange(c *call) error {
 func serveDeleteBinding(c *call) error {
 	v := values{Values: c.query}
 	w := wire.Topology{Bindings: []wire.Binding{{
-		Exchange: v.Get("exchange"), Queue: v.Get("queue"), Key: v.Get("key"), Args: v.headers("args"),
+		Exchange: v.Get("exchange"), Queue: v.Get("queue"), ToExchange: v.Get("to_exchange"), Key: v.Get("key"), Args: v.headers("args"),
 	}}}
 	if v.err != nil {
 		return v.err

@@ -64,7 +64,7 @@ func routes() []route {
 			params:  []param{{"name", text, "of the exchange"}, {"if_unused", flag, "refuse if it has bindings"}},
 			summary: "Delete an exchange."},
 		{method: del, path: "/v1/bindings", op: "deleteBinding", needs: needsQueues, required: "exchange", serve: serveDeleteBinding,
-			params:  []param{{"exchange", text, "its exchange"}, {"queue", text, "its queue"}, {"key", text, "its key"}, {"args", table, "its arguments as a JSON object"}},
+			params:  []param{{"exchange", text, "its exchange"}, {"queue", text, "its queue"}, {"to_exchange", text, "where it leads instead of to a queue"}, {"key", text, "its key"}, {"args", table, "its arguments as a JSON object"}},
 			summary: "Delete a binding."},
 		{method: get, path: "/v1/queues", op: "listQueues", needs: needsQueues, params: list, out: wire.QueuesReply{}, serve: serveQueues,
 			summary: "Statistics of queues."},

@@ -62,6 +62,9 @@ func (c *queueConn) Delete(ctx context.Context, r *queuedriver.DeleteRequest) er
 	case r.Binding != nil:
 		req.path = "/v1/bindings"
 		req.query.Set("exchange", r.Binding.Exchange)
+		if r.Binding.ToExchange != "" {
+			req.query.Set("to_exchange", r.Binding.ToExchange)
+		}
 		req.query.Set("queue", r.Binding.Queue)
 		req.query.Set("key", r.Binding.Key)
 		if len(r.Binding.Args) > 0 {

@@ -39,6 +39,7 @@ type queueFlags struct {
 	limit                                int
 	deadQueue, deadExchange, deadKey     string
 	bind                                 []string
+	policy                               policyFlags
 }
 
 func (a *app) declareQueueCommand() *cobra.Command {
@@ -72,6 +73,7 @@ func (a *app) declareQueueCommand() *cobra.Command {
 	f.Var(&q.backoffMin, "backoff-min", "delay after the first failed attempt (default 1s)")
 	f.Var(&q.backoffMax, "backoff-max", "delay after many failed attempts (default 5m)")
 	f.Var(&q.dedup, "dedup-window", "how long message ids are remembered, like 24h or 7d (default: not at all)")
+	q.policy.add(cmd)
 	f.StringArrayVar(&q.bind, "bind", nil, "`EXCHANGE[:KEY]` to bind the queue to; repeatable")
 	return cmd
 }
@@ -84,6 +86,7 @@ func (q *queueFlags) topology(name string) (*queue.Topology, error) {
 		},
 		DedupWindow: topofile.Duration(q.dedup).Duration(),
 	}
+	q.policy.fill(&spec)
 	switch {
 	case q.deadQueue != "" && (q.deadExchange != "" || q.deadKey != ""):
 		return nil, errors.New("--dead-letter excludes --dead-letter-exchange and --dead-letter-key")
@@ -117,34 +120,36 @@ func (q *queueFlags) addDeadQueue(ctx context.Context, queues *queue.Broker, t *
 }
 
 func (a *app) declareExchangeCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:     "exchange NAME direct|fanout|topic|headers",
-		Short:   "Declare an exchange",
-		Example: "  lockkeeper declare exchange shop topic",
-		Args:    arguments(2, 2),
+	var alternate string
+	cmd := &cobra.Command{
+		Use:   "exchange NAME direct|fanout|topic|headers",
+		Short: "Declare an exchange",
+		Example: `  lockkeeper declare exchange shop topic
+  lockkeeper declare exchange shop topic --alternate unrouted`,
+		Args: arguments(2, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t := &queue.Topology{Exchanges: []queue.Exchange{{Name: args[0], Kind: queue.Kind(args[1])}}}
+			t := &queue.Topology{Exchanges: []queue.Exchange{{Name: args[0], Kind: queue.Kind(args[1]), Alternate: alternate}}}
 			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
 				return a.apply(ctx, queues, t, false)
 			})
 		},
 	}
+	cmd.Flags().StringVar(&alternate, "alternate", "", "`EXCHANGE` that gets what matches no binding of this one")
+	return cmd
 }
 
 func (a *app) declareBindingCommand() *cobra.Command {
 	var args map[string]string
+	var toExchange bool
 	cmd := &cobra.Command{
 		Use:   "binding EXCHANGE QUEUE [KEY]",
-		Short: "Bind a queue to an exchange",
+		Short: "Bind a queue, or another exchange, to an exchange",
 		Example: `  lockkeeper declare binding shop payments 'order.*'
+  lockkeeper declare binding shop audit --to-exchange
   lockkeeper declare binding by-region eu-mail --arg region=eu --arg x-match=all`,
 		Args: arguments(2, 3),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			b := queue.Binding{Exchange: names[0], Queue: names[1]}
-			if len(names) == 3 {
-				b.Key = names[2]
-			}
-			b.Args = textHeaders(args)
+			b := newBinding(names, args, toExchange)
 			t := &queue.Topology{Bindings: []queue.Binding{b}}
 			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
 				return a.apply(ctx, queues, t, false)
@@ -152,7 +157,20 @@ func (a *app) declareBindingCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringToStringVar(&args, "arg", nil, "`k=v` for a headers exchange; repeatable")
+	cmd.Flags().BoolVar(&toExchange, "to-exchange", false, "the second name is that of an exchange, which routes on")
 	return cmd
+}
+
+// newBinding makes a binding of EXCHANGE, QUEUE and perhaps KEY.
+func newBinding(names []string, args map[string]string, toExchange bool) queue.Binding {
+	b := queue.Binding{Exchange: names[0], Queue: names[1], Args: textHeaders(args)}
+	if toExchange {
+		b.Queue, b.ToExchange = "", names[1]
+	}
+	if len(names) == 3 {
+		b.Key = names[2]
+	}
+	return b
 }
 
 // textHeaders makes headers of strings.

@@ -46,26 +46,25 @@ func (a *app) deleteExchangeCommand() *cobra.Command {
 			return a.delete(cmd.Context(), &queue.DeleteRequest{Exchange: args[0], IfUnused: !force}, "exchange "+args[0])
 		},
 	}
-	cmd.Flags().BoolVar(&force, "force", false, "also if it has bindings")
+	cmd.Flags().BoolVar(&force, "force", false, "also if there are bindings from it")
 	return cmd
 }
 
 func (a *app) deleteBindingCommand() *cobra.Command {
 	var args map[string]string
+	var toExchange bool
 	cmd := &cobra.Command{
 		Use:     "binding EXCHANGE QUEUE [KEY]",
 		Short:   "Delete a binding",
 		Example: "  lockkeeper delete binding shop payments 'order.*'",
 		Args:    arguments(2, 3),
 		RunE: func(cmd *cobra.Command, names []string) error {
-			b := &queue.Binding{Exchange: names[0], Queue: names[1], Args: textHeaders(args)}
-			if len(names) == 3 {
-				b.Key = names[2]
-			}
-			return a.delete(cmd.Context(), &queue.DeleteRequest{Binding: b}, fmt.Sprintf("binding %s -> %s", b.Exchange, b.Queue))
+			b := newBinding(names, args, toExchange)
+			return a.delete(cmd.Context(), &queue.DeleteRequest{Binding: &b}, fmt.Sprintf("binding %s -> %s", names[0], names[1]))
 		},
 	}
 	cmd.Flags().StringToStringVar(&args, "arg", nil, "`k=v` as it was declared; repeatable")
+	cmd.Flags().BoolVar(&toExchange, "to-exchange", false, "the second name is that of an exchange")
 	return cmd
 }
 

@@ -37,7 +37,9 @@ const (
 	MaxPeek             = 1000
 	MaxRedrive          = 10_000
 	MaxDeclare          = 10_000 // exchanges, queues and bindings in one Declare
-	MaxBindingsPerQueue = 1000
+	MaxBindingsPerQueue = 1000   // and per exchange that is bound to another
+	// MaxBindingsPerExchange bounds the bindings from one exchange.
+	MaxBindingsPerExchange = 100_000
 
 	DefaultLease         = 30 * time.Second
 	DefaultDeliveryLimit = 20

@@ -24,8 +24,10 @@ type Topology struct {
 type Exchange struct {
 	Name string // 1 to MaxName bytes
 	Kind Kind
-	// Alternate is the exchange that gets what this one routes nowhere; ""
-	// means none. Needs Caps.Alternate.
+	// Alternate is the exchange that gets the messages which match no binding
+	// of this one; "" means none. It must exist or be declared together with
+	// this one, and cannot be deleted before it; alternates do not form
+	// circles. Needs Caps.Alternate.
 	Alternate string
 }
 
@@ -133,8 +135,9 @@ type Backoff struct {
 }
 
 // Binding sends what an exchange gets, and matches, to a queue or to another
-// exchange, which routes it on. Exchanges may form circles: a message goes
-// through each once.
+// exchange, which routes it on by its own kind. Exchanges may form circles: a
+// message goes through each once, and to each queue once. It is unroutable if
+// it gets to no queue.
 type Binding struct {
 	Exchange string
 	Queue    string // where to: exactly one of Queue and ToExchange
@@ -156,11 +159,13 @@ type Change struct {
 	Name   string // for people: `orders`, `orders -> payments (order.*)`
 }
 
-// DeleteRequest names exactly one of Exchange, Queue and Binding.
+// DeleteRequest names exactly one of Exchange, Queue and Binding. Bindings from
+// and to what is deleted go with it. An exchange that is the alternate of
+// another, or the dead letter of a queue, is ErrInUse.
 type DeleteRequest struct {
 	Exchange string
 	Queue    string
 	Binding  *Binding
 	IfEmpty  bool // Queue: ErrInUse if it has messages
-	IfUnused bool // Exchange: ErrInUse if it has bindings
+	IfUnused bool // Exchange: ErrInUse if there are bindings from it
 }

@@ -19,6 +19,9 @@ func (t *Topology) Validate(c *Caps) error {
 			return err
 		}
 	}
+	if err := t.validateAlternates(); err != nil {
+		return err
+	}
 	for i := range t.Queues {
 		if err := t.Queues[i].validate("queues["+strconv.Itoa(i)+"]", c); err != nil {
 			return err
@@ -31,6 +34,30 @@ func (t *Topology) Validate(c *Caps) error {
 		}
 		if err := needs(c.ExchangeBindings, field+".to_exchange", t.Bindings[i].ToExchange != ""); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// validateAlternates refuses circles: none of them could be deleted. They are
+// within one declaration, for an alternate exists before its exchange does.
+func (t *Topology) validateAlternates() error {
+	next := make(map[string]string)
+	for i := range t.Exchanges {
+		if e := &t.Exchanges[i]; e.Alternate != "" {
+			next[e.Name] = e.Alternate
+		}
+	}
+	walk := make(map[string]int) // exchanges by which walk came to them first
+	for i := range t.Exchanges {
+		for name := t.Exchanges[i].Name; next[name] != ""; name = next[name] {
+			if walk[name] == i+1 {
+				return lease.Invalidf("exchanges["+strconv.Itoa(i)+"].alternate", "leads back to exchange %q", name)
+			}
+			if walk[name] != 0 {
+				break
+			}
+			walk[name] = i + 1
 		}
 	}
 	return nil

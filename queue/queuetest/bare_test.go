@@ -3,6 +3,7 @@ package queuetest_test
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
@@ -22,6 +23,10 @@ func (b bare) Caps() driver.Caps {
 }
 
 func (b bare) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]driver.Change, error) {
+	whole := driver.Topology{Exchanges: slices.Clone(t.Exchanges), Queues: slices.Clone(t.Queues), Bindings: slices.Clone(t.Bindings)}
+	if err := whole.Validate(caps(b)); err != nil {
+		return nil, err
+	}
 	for _, e := range t.Exchanges {
 		if e.Kind == driver.HeadersKind {
 			return nil, unsupported("headers exchange")
@@ -29,9 +34,6 @@ func (b bare) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]d
 	}
 	for _, q := range t.Queues {
 		if q.DeadLetter != nil || q.DedupWindow > 0 {
-			if err := (&driver.Topology{Queues: []driver.Queue{q}}).Validate(caps(b)); err != nil {
-				return nil, err
-			}
 			return nil, unsupported("dead letter or dedup")
 		}
 	}

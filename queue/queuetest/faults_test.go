@@ -115,6 +115,14 @@ var faults = map[string]fault{
 			}
 		}
 	}},
+	"exchanges are not bound": {check: "Exchanges/circles", declare: func(t *driver.Topology) {
+		t.Bindings = slices.DeleteFunc(slices.Clone(t.Bindings), func(b driver.Binding) bool { return b.ToExchange != "" })
+	}},
+	"alternates are lost": {check: "Exchanges/an_alternate_gets", declare: func(t *driver.Topology) {
+		for i := range t.Exchanges {
+			t.Exchanges[i].Alternate = ""
+		}
+	}},
 	"a second binding is lost": {check: "Routing/topic", declare: func(t *driver.Topology) {
 		if len(t.Bindings) > 1 {
 			t.Bindings = t.Bindings[:len(t.Bindings)-1]
@@ -138,7 +146,7 @@ func broken(c driver.Conn, name string) driver.Conn {
 
 func (f *faulty) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]driver.Change, error) {
 	if f.fault.declare != nil {
-		own := driver.Topology{Exchanges: t.Exchanges, Queues: slices.Clone(t.Queues), Bindings: t.Bindings}
+		own := driver.Topology{Exchanges: slices.Clone(t.Exchanges), Queues: slices.Clone(t.Queues), Bindings: t.Bindings}
 		f.fault.declare(&own)
 		t = &own
 	}
@@ -240,6 +248,10 @@ var flawed = map[string]struct {
 	"nowhere drops":                 {"DeadLetter/one_that", flaws{nowhereDrops: true}},
 	"nowhere drops the rejected":    {"DeadLetter/a_rejected", flaws{nowhereDrops: true}},
 	"delivered past the limit":      {"DeadLetter/one_that", flaws{nowhereDelivers: true}},
+	"a second exchange has no say":  {"Exchanges/an_exchange_bound", flaws{secondKeyIgnored: true}},
+	"an alternate gets everything":  {"Exchanges/an_alternate_is_not", flaws{alternateAlways: true}},
+	"an alternate can be deleted":   {"Exchanges/an_alternate_and", flaws{alternateForlorn: true}},
+	"bindings lead to nowhere":      {"Exchanges/deleting_either", flaws{endsKept: true}},
 }
 
 // TestFlaws does what TestFaults does with a reference that is wrong inside.

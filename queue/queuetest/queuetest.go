@@ -60,6 +60,7 @@ func Run(t *testing.T, h Harness) {
 	}{
 		{"Topology", topologyChecks},
 		{"Routing", routingChecks},
+		{"Exchanges", exchangeChecks},
 		{"Publish", publishChecks},
 		{"Receive", receiveChecks},
 		{"Settle", settleChecks},

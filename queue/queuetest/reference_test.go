@@ -44,6 +44,10 @@ type flaws struct {
 	bytesOverrun      bool // MaxBytes is passed by one message
 	nowhereDrops      bool // a dead letter to nowhere is lost
 	nowhereDelivers   bool // a message past its limit is delivered again
+	secondKeyIgnored  bool // an exchange that is bound to another takes every key for its own
+	alternateAlways   bool // an alternate gets a copy of what matches, too
+	alternateForlorn  bool // an alternate can be deleted
+	endsKept          bool // bindings to a deleted exchange stay
 }
 
 type refQueue struct {
@@ -98,7 +102,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true,
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true,
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }

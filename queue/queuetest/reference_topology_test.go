@@ -49,6 +49,11 @@ func (r *reference) declare(t *driver.Topology) (changes []driver.Change, err er
 			r.exchanges[e.Name] = e
 		}
 	}
+	for _, e := range t.Exchanges {
+		if e.Alternate != "" && !r.known(e.Alternate, "") {
+			return nil, fmt.Errorf("alternate of exchange %q: %w", e.Name, lease.ErrNotFound)
+		}
+	}
 	for _, q := range t.Queues {
 		old, ok := r.queues[q.Name]
 		if ok && !reflect.DeepEqual(old.spec, q) {
@@ -65,11 +70,11 @@ func (r *reference) declare(t *driver.Topology) (changes []driver.Change, err er
 		}
 	}
 	for _, b := range t.Bindings {
-		if r.queues[b.Queue] == nil || !r.known(b.Exchange, "") {
+		if b.ToExchange == "" && r.queues[b.Queue] == nil || b.ToExchange != "" && !r.known(b.ToExchange, "") || !r.known(b.Exchange, "") {
 			return nil, fmt.Errorf("binding %q to %q: %w", b.Exchange, b.Queue, lease.ErrNotFound)
 		}
 		if r.bound(&b) < 0 {
-			create("binding", fmt.Sprintf("%s -> %s (%s)", b.Exchange, b.Queue, b.Key))
+			create("binding", fmt.Sprintf("%s -> %s%s (%s)", b.Exchange, b.Queue, b.ToExchange, b.Key))
 			r.bindings = append(r.bindings, b)
 		}
 	}
@@ -114,10 +119,11 @@ func (c *refConn) Delete(ctx context.Context, req *driver.DeleteRequest) error {
 		if _, ok := c.exchanges[req.Exchange]; !ok {
 			return lease.ErrNotFound
 		}
-		gone = func(b driver.Binding) bool { return b.Exchange == req.Exchange }
-		if req.IfUnused && slices.ContainsFunc(c.bindings, gone) {
+		from := func(b driver.Binding) bool { return b.Exchange == req.Exchange }
+		if req.IfUnused && slices.ContainsFunc(c.bindings, from) || c.needed(req.Exchange) {
 			return driver.ErrInUse
 		}
+		gone = func(b driver.Binding) bool { return from(b) || b.ToExchange == req.Exchange && !c.flaws.endsKept }
 		delete(c.exchanges, req.Exchange)
 	default:
 		i := c.bound(req.Binding)
@@ -129,6 +135,22 @@ func (c *refConn) Delete(ctx context.Context, req *driver.DeleteRequest) error {
 	c.bindings = slices.DeleteFunc(c.bindings, gone)
 	c.wake()
 	return nil
+}
+
+// needed reports whether an exchange is the alternate of another or the dead
+// letter of a queue.
+func (r *reference) needed(exchange string) bool {
+	for _, e := range r.exchanges {
+		if e.Alternate == exchange && !r.flaws.alternateForlorn {
+			return true
+		}
+	}
+	for _, q := range r.queues {
+		if d := q.spec.DeadLetter; d != nil && d.Exchange == exchange {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *refConn) Topology(ctx context.Context) (*driver.Topology, error) {
@@ -144,7 +166,7 @@ func (c *refConn) Topology(ctx context.Context) (*driver.Topology, error) {
 		t.Queues = append(t.Queues, c.queues[name].spec)
 	}
 	slices.SortStableFunc(t.Bindings, func(a, b driver.Binding) int {
-		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.Key, b.Key))
+		return cmp.Or(cmp.Compare(a.Exchange, b.Exchange), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.ToExchange, b.ToExchange), cmp.Compare(a.Key, b.Key))
 	})
 	return t, nil
 }
@@ -161,13 +183,32 @@ func (r *reference) match(route driver.Route, h driver.Headers) (to []*refQueue,
 	if !ok {
 		return nil, fmt.Errorf("exchange %q: %w", route.Exchange, lease.ErrNotFound)
 	}
+	r.walk(e, route.Key, h, map[string]bool{}, &to)
+	return to, nil
+}
+
+// walk takes a message through an exchange and through those it leads to.
+func (r *reference) walk(e driver.Exchange, key string, h driver.Headers, seen map[string]bool, to *[]*refQueue) {
+	first := len(seen) == 0
+	if seen[e.Name] {
+		return
+	}
+	seen[e.Name] = true
+	matched := false
 	for _, b := range r.bindings {
-		q := r.queues[b.Queue]
-		if b.Exchange == e.Name && wanted(e.Kind, &b, route.Key, h) && !slices.Contains(to, q) {
-			to = append(to, q)
+		if b.Exchange != e.Name || !wanted(e.Kind, &b, key, h) && (first || !r.flaws.secondKeyIgnored) {
+			continue
+		}
+		matched = true
+		if b.ToExchange != "" {
+			r.walk(r.exchanges[b.ToExchange], key, h, seen, to)
+		} else if q := r.queues[b.Queue]; !slices.Contains(*to, q) {
+			*to = append(*to, q)
 		}
 	}
-	return to, nil
+	if e.Alternate != "" && (!matched || r.flaws.alternateAlways) {
+		r.walk(r.exchanges[e.Alternate], key, h, seen, to)
+	}
 }
 
 func wanted(kind driver.Kind, b *driver.Binding, key string, h driver.Headers) bool {

@@ -20,6 +20,7 @@ var restartChecks = []check{
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},
+	{"bindings between exchanges and alternates survive", restartExchanges},
 }
 
 func restartMessages(s *suite) {
@@ -45,6 +46,22 @@ func restartMessages(s *suite) {
 	if got := s.own(); !reflect.DeepEqual(got.Bindings, before.Bindings) || !reflect.DeepEqual(got.Exchanges, before.Exchanges) {
 		s.Errorf("after the restart %+v, want %+v", got, before)
 	}
+}
+
+func restartExchanges(s *suite) {
+	es, qs, ok := s.exchanges(map[int]int{0: 1}, driver.Direct, driver.Fanout, driver.Fanout)
+	if !ok || !s.link(driver.Binding{Exchange: es[1], ToExchange: es[2]}, driver.Binding{Exchange: es[2], ToExchange: es[0]}) {
+		return
+	}
+	before := s.own()
+	s.must(s.conn.Delete(s.ctx, &driver.DeleteRequest{Binding: &driver.Binding{Exchange: es[2], ToExchange: es[0]}}), "Delete of a binding")
+	s.restart()
+	s.reachesOnly("after a restart", driver.Route{Exchange: es[0], Key: "other"}, qs, 1, 2)
+	s.link(driver.Binding{Exchange: es[2], ToExchange: es[0]})
+	if got := s.own(); !reflect.DeepEqual(got, before) {
+		s.Errorf("after the restart %+v, want %+v", got, before)
+	}
+	s.is(s.conn.Delete(s.ctx, &driver.DeleteRequest{Exchange: es[1]}), driver.ErrInUse, "Delete of an alternate after a restart")
 }
 
 func restartAcks(s *suite) {

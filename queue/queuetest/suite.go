@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,8 +72,18 @@ func (s *suite) tidy() {
 	for _, q := range s.made.Queues {
 		gone(driver.DeleteRequest{Queue: q.Name})
 	}
-	for _, e := range s.made.Exchanges {
-		gone(driver.DeleteRequest{Exchange: e.Name})
+	for left := s.made.Exchanges; len(left) > 0; { // alternates go after those that have them
+		rest := slices.DeleteFunc(slices.Clone(left), func(e driver.Exchange) bool {
+			needed := slices.ContainsFunc(left, func(x driver.Exchange) bool { return x.Alternate == e.Name })
+			if !needed {
+				gone(driver.DeleteRequest{Exchange: e.Name})
+			}
+			return !needed
+		})
+		if len(rest) == len(left) {
+			break // a circle, which was refused
+		}
+		left = rest
 	}
 }
 

@@ -54,7 +54,7 @@ func (s *suite) own() driver.Topology {
 		}
 	}
 	for _, b := range t.Bindings {
-		if strings.HasPrefix(b.Queue, s.prefix) {
+		if strings.HasPrefix(b.Exchange, s.prefix) {
 			own.Bindings = append(own.Bindings, b)
 		}
 	}

@@ -97,34 +97,6 @@ func dueAt(now Time, msg *queuedriver.Message) int64 {
 	return now.Wall + int64(msg.Delay)
 }
 
-// route returns the queues that a message goes to, each once.
-func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*queue) ([]*queue, error) {
-	m.steps++
-	if r.Exchange == queuedriver.DefaultExchange {
-		if q := m.queues[r.Key]; q != nil {
-			to = append(to, q)
-		}
-		return to, nil
-	}
-	e := m.exchanges[r.Exchange]
-	if e == nil {
-		return to, fmt.Errorf("exchange %q: %w", r.Exchange, lease.ErrNotFound)
-	}
-	if e.spec.Kind != queuedriver.Direct {
-		m.steps += len(e.bindings)
-	}
-	all := e.match(to, r.Key, headers)
-	m.round++
-	to = all[:0]
-	for _, q := range all {
-		if q.mark != m.round {
-			q.mark = m.round
-			to = append(to, q)
-		}
-	}
-	return to, nil
-}
-
 // duplicateSteps is what it costs to look for an id.
 const duplicateSteps = 10
 

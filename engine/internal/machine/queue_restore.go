@@ -30,14 +30,14 @@ func (m *Queues) RestoreQueueIDs(next uint32) {
 	}
 }
 
-// RestoreBinding adds a binding. Its exchange and its queue must have been
-// restored.
+// RestoreBinding adds a binding. Its exchange and where it leads to must have
+// been restored.
 func (m *Queues) RestoreBinding(b queuedriver.Binding) error {
-	e, q := m.exchanges[b.Exchange], m.queues[b.Queue]
-	if e == nil || q == nil {
+	e, q, to := m.exchanges[b.Exchange], m.queues[b.Queue], m.exchanges[b.ToExchange]
+	if e == nil || q == nil && to == nil {
 		return fmt.Errorf("binding %s leads to or from nothing", bindingName(&b))
 	}
-	e.bind(b, q)
+	e.bind(b, q, to)
 	return nil
 }
 

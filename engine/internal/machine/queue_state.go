@@ -40,8 +40,7 @@ type queue struct {
 	limits   *queueLimits
 	counters record.Counters
 	written  record.Counters // as the store has them
-	bindings int             // that lead here
-	sources  map[*exchange]int
+	leading  bindingList     // from exchanges
 
 	segments map[uint64]*segment
 	cursor   uint64 // messages before it are loaded or gone
@@ -127,7 +126,6 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		attempts:  make(map[uint64]record.Attempt),
 		waiting:   make(map[uint64]waiter),
 		dueIndex:  -1,
-		sources:   make(map[*exchange]int),
 		consumers: make(map[string]lease.Instant),
 		seen:      make(map[string]struct{}),
 	}

@@ -20,13 +20,14 @@ type plan struct {
 	newExchange map[string]queuedriver.Exchange
 	newQueue    map[string]queuedriver.Queue
 	newBinding  map[path][]queuedriver.Binding
-	leading     map[string]int // new bindings by queue
+	leading     map[target]int // new bindings by where they lead
+	leaving     map[string]int // and by their exchange
 }
 
-// path is what bindings that differ in their arguments only have in common.
-type path struct{ exchange, queue, key string }
+// target is where a binding leads: one of both.
+type target struct{ queue, exchange string }
 
-func pathOf(b *queuedriver.Binding) path { return path{b.Exchange, b.Queue, b.Key} }
+func targetOf(b *queuedriver.Binding) target { return target{b.Queue, b.ToExchange} }
 
 // Declare makes a topology, all or nothing.
 func (m *Queues) Declare(ch Changes, c *Declare) {
@@ -34,7 +35,8 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 		newExchange: make(map[string]queuedriver.Exchange),
 		newQueue:    make(map[string]queuedriver.Queue),
 		newBinding:  make(map[path][]queuedriver.Binding),
-		leading:     make(map[string]int),
+		leading:     make(map[target]int),
+		leaving:     make(map[string]int),
 	}
 	if c.Err = m.plan(p, c.Topology); c.Err != nil {
 		return
@@ -56,7 +58,7 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 	}
 	for i := range p.bindings {
 		b := p.bindings[i]
-		m.exchanges[b.Exchange].bind(b, m.queues[b.Queue])
+		m.exchanges[b.Exchange].bind(b, m.queues[b.Queue], m.exchanges[b.ToExchange])
 		ch.PutBinding(&b)
 	}
 }
@@ -64,6 +66,11 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 func (m *Queues) plan(p *plan, t *queuedriver.Topology) error {
 	for i := range t.Exchanges {
 		if err := m.planExchange(p, &t.Exchanges[i]); err != nil {
+			return err
+		}
+	}
+	for i := range p.exchanges {
+		if err := m.checkAlternate(p, &p.exchanges[i]); err != nil {
 			return err
 		}
 	}
@@ -146,15 +153,21 @@ func (m *Queues) checkDeadLetter(p *plan, spec *queuedriver.Queue) error {
 	return nil
 }
 
+// checkAlternate refuses an alternate that nobody has.
+func (m *Queues) checkAlternate(p *plan, spec *queuedriver.Exchange) error {
+	name := spec.Alternate
+	if _, planned := p.newExchange[name]; name == "" || planned || m.exchanges[name] != nil {
+		return nil
+	}
+	return fmt.Errorf("alternate of exchange %q: exchange %q: %w", spec.Name, name, lease.ErrNotFound)
+}
+
 func (m *Queues) planBinding(p *plan, spec *queuedriver.Binding) error {
-	if _, planned := p.newExchange[spec.Exchange]; !planned && m.exchanges[spec.Exchange] == nil {
-		return fmt.Errorf("binding %s: exchange %q: %w", bindingName(spec), spec.Exchange, lease.ErrNotFound)
+	if err := m.checkEnds(p, spec); err != nil {
+		return err
 	}
-	q := m.queues[spec.Queue]
-	if _, planned := p.newQueue[spec.Queue]; !planned && q == nil {
-		return fmt.Errorf("binding %s: queue %q: %w", bindingName(spec), spec.Queue, lease.ErrNotFound)
-	}
-	if e := m.exchanges[spec.Exchange]; e != nil && e.find(spec) != nil {
+	e := m.exchanges[spec.Exchange]
+	if e != nil && e.find(spec) != nil {
 		return nil
 	}
 	for _, b := range p.newBinding[pathOf(spec)] {
@@ -162,16 +175,54 @@ func (m *Queues) planBinding(p *plan, spec *queuedriver.Binding) error {
 			return nil
 		}
 	}
-	leading := p.leading[spec.Queue]
-	if q != nil {
-		leading += q.bindings
-	}
-	if leading >= queuedriver.MaxBindingsPerQueue {
-		return fmt.Errorf("queue %q: %d bindings at most: %w", spec.Queue, queuedriver.MaxBindingsPerQueue, lease.ErrLimit)
+	if err := m.checkBindings(p, spec); err != nil {
+		return err
 	}
 	p.bindings = append(p.bindings, *spec)
 	p.newBinding[pathOf(spec)] = append(p.newBinding[pathOf(spec)], *spec)
-	p.leading[spec.Queue]++
+	p.leading[targetOf(spec)]++
+	p.leaving[spec.Exchange]++
+	return nil
+}
+
+// checkEnds refuses a binding from or to something that nobody has.
+func (m *Queues) checkEnds(p *plan, spec *queuedriver.Binding) error {
+	exchanges := []string{spec.Exchange}
+	if spec.ToExchange != "" {
+		exchanges = append(exchanges, spec.ToExchange)
+	} else if _, planned := p.newQueue[spec.Queue]; !planned && m.queues[spec.Queue] == nil {
+		return fmt.Errorf("binding %s: queue %q: %w", bindingName(spec), spec.Queue, lease.ErrNotFound)
+	}
+	for _, name := range exchanges {
+		if _, planned := p.newExchange[name]; !planned && m.exchanges[name] == nil {
+			return fmt.Errorf("binding %s: exchange %q: %w", bindingName(spec), name, lease.ErrNotFound)
+		}
+	}
+	return nil
+}
+
+// checkBindings refuses one binding too many.
+func (m *Queues) checkBindings(p *plan, spec *queuedriver.Binding) error {
+	what, name, leading := "queue", spec.Queue, p.leading[targetOf(spec)]
+	if q := m.queues[spec.Queue]; q != nil {
+		leading += len(q.leading)
+	}
+	if to := m.exchanges[spec.ToExchange]; to != nil {
+		leading += len(to.leading)
+	}
+	if spec.ToExchange != "" {
+		what, name = "exchange", spec.ToExchange
+	}
+	if leading >= queuedriver.MaxBindingsPerQueue {
+		return fmt.Errorf("%s %q: %d bindings to it at most: %w", what, name, queuedriver.MaxBindingsPerQueue, lease.ErrLimit)
+	}
+	leaving := p.leaving[spec.Exchange]
+	if e := m.exchanges[spec.Exchange]; e != nil {
+		leaving += len(e.bindings)
+	}
+	if leaving >= queuedriver.MaxBindingsPerExchange {
+		return fmt.Errorf("exchange %q: %d bindings at most: %w", spec.Exchange, queuedriver.MaxBindingsPerExchange, lease.ErrLimit)
+	}
 	return nil
 }
 
@@ -191,6 +242,9 @@ func (p *plan) changes() []queuedriver.Change {
 
 func bindingName(b *queuedriver.Binding) string {
 	s := b.Exchange + " -> " + b.Queue
+	if b.ToExchange != "" {
+		s = b.Exchange + " -> exchange " + b.ToExchange
+	}
 	if b.Key != "" {
 		s += " (" + b.Key + ")"
 	}
@@ -258,10 +312,13 @@ func (m *Queues) deleteExchange(ch Changes, r *queuedriver.DeleteRequest) error 
 			return fmt.Errorf("exchange %q is the dead letter of queue %q: %w", r.Exchange, q.spec.Name, queuedriver.ErrInUse)
 		}
 	}
-	for _, b := range e.bindings {
-		b.queue.unlink(e)
-		ch.DeleteBinding(&b.spec)
+	for _, x := range m.exchanges {
+		if x.spec.Alternate == r.Exchange {
+			return fmt.Errorf("exchange %q is the alternate of exchange %q: %w", r.Exchange, x.spec.Name, queuedriver.ErrInUse)
+		}
 	}
+	e.bindings.unbindAll(ch)
+	e.leading.unbindAll(ch)
 	delete(m.exchanges, r.Exchange)
 	ch.DeleteExchange(r.Exchange)
 	return nil
@@ -270,7 +327,7 @@ func (m *Queues) deleteExchange(ch Changes, r *queuedriver.DeleteRequest) error 
 func (m *Queues) deleteBinding(ch Changes, spec *queuedriver.Binding) error {
 	if e := m.exchanges[spec.Exchange]; e != nil {
 		if b := e.find(spec); b != nil {
-			e.unbind(b)
+			b.unbind()
 			ch.DeleteBinding(&b.spec)
 			return nil
 		}
@@ -286,11 +343,7 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	if n := q.counters.Live + q.counters.Delayed; r.IfEmpty && n > 0 {
 		return fmt.Errorf("queue %q has %d messages: %w", r.Queue, n, queuedriver.ErrInUse)
 	}
-	for e := range q.sources {
-		for _, b := range e.unbindQueue(q) {
-			ch.DeleteBinding(&b.spec)
-		}
-	}
+	q.leading.unbindAll(ch)
 	for _, f := range q.flights {
 		if f.fetch != nil && f.fetch.index >= 0 {
 			m.fetches.remove(f.fetch)
@@ -323,7 +376,8 @@ func (m *Queues) ReadTopology(c *ReadTopology) {
 	slices.SortFunc(t.Exchanges, func(a, b queuedriver.Exchange) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortFunc(t.Queues, func(a, b queuedriver.Queue) int { return strings.Compare(a.Name, b.Name) })
 	slices.SortStableFunc(t.Bindings, func(a, b queuedriver.Binding) int {
-		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Queue, b.Queue), strings.Compare(a.Key, b.Key))
+		return cmp.Or(strings.Compare(a.Exchange, b.Exchange), strings.Compare(a.Queue, b.Queue),
+			strings.Compare(a.ToExchange, b.ToExchange), strings.Compare(a.Key, b.Key))
 	})
 	c.Topology = t
 }

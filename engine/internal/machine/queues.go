@@ -56,7 +56,8 @@ type Queues struct {
 	exchanges map[string]*exchange
 	queues    map[string]*queue
 	lastID    uint32
-	round     uint64 // marks the queues that a message goes to
+	round     uint64 // marks the exchanges and queues that a message goes to
+	routing   routing
 
 	fetches fetchHeap
 	retries retryHeap

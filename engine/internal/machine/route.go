@@ -2,130 +2,141 @@ package machine
 
 import (
 	"bytes"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/lease"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// exchange routes by the rules of AMQP 0-9-1.
-type exchange struct {
-	spec     queuedriver.Exchange
-	bindings []*binding
-	direct   map[string][]*binding // by key, for a direct exchange
-	paths    map[path][]*binding
+// MaxRouteSteps bounds the work of routing one message: bindings that are
+// looked at, words and headers that are compared. A message that costs more is
+// refused; each exchange has few bindings enough, but they may lead to many
+// others.
+const MaxRouteSteps = 1_000_000
+
+// routing is where one message has got to.
+type routing struct {
+	mark    uint64 // of the exchanges and queues that it has reached
+	key     string
+	words   []string // of key; none until a topic exchange asks for them
+	headers queuedriver.Headers
+	line    []*exchange // reached
+	to      []*queue    // reached
+	steps   int
 }
 
-// binding sends messages of one exchange to one queue.
-type binding struct {
-	spec  queuedriver.Binding
-	queue *queue
-	words []string // of the key, for a topic exchange
+// route returns the queues that a message goes to, each once.
+func (m *Queues) route(r queuedriver.Route, headers queuedriver.Headers, to []*queue) ([]*queue, error) {
+	m.steps++
+	if r.Exchange == queuedriver.DefaultExchange {
+		if q := m.queues[r.Key]; q != nil {
+			to = append(to, q)
+		}
+		return to, nil
+	}
+	e := m.exchanges[r.Exchange]
+	if e == nil {
+		return to, fmt.Errorf("exchange %q: %w", r.Exchange, lease.ErrNotFound)
+	}
+	m.round++
+	w := &m.routing
+	*w = routing{mark: m.round, key: r.Key, headers: headers, words: w.words[:0], line: w.line[:0], to: to}
+	w.reach(e)
+	for i := 0; i < len(w.line) && w.steps <= MaxRouteSteps; i++ {
+		e := w.line[i]
+		if !w.match(e) && e.spec.Alternate != "" {
+			w.reach(m.exchanges[e.spec.Alternate])
+		}
+	}
+	m.steps += w.steps
+	to, w.to, w.headers = w.to, nil, nil
+	if w.steps > MaxRouteSteps {
+		return to[:0], fmt.Errorf("exchange %q, key %q: routing takes more than %d steps: %w", r.Exchange, r.Key, MaxRouteSteps, lease.ErrLimit)
+	}
+	return to, nil
 }
 
-func newExchange(spec queuedriver.Exchange) *exchange {
-	return &exchange{spec: spec, direct: make(map[string][]*binding), paths: make(map[path][]*binding)}
-}
-
-func (e *exchange) bind(spec queuedriver.Binding, q *queue) {
-	b := &binding{spec: spec, queue: q, words: strings.Split(spec.Key, ".")}
-	e.bindings = append(e.bindings, b)
-	e.direct[spec.Key] = append(e.direct[spec.Key], b)
-	e.paths[pathOf(&spec)] = append(e.paths[pathOf(&spec)], b)
-	q.bindings++
-	q.sources[e]++
-}
-
-// unlink takes note that one binding less leads from e to q.
-func (q *queue) unlink(e *exchange) {
-	q.bindings--
-	if q.sources[e]--; q.sources[e] == 0 {
-		delete(q.sources, e)
+// reach takes the message to an exchange, once.
+func (w *routing) reach(e *exchange) {
+	w.steps++
+	if e.mark != w.mark {
+		e.mark = w.mark
+		w.line = append(w.line, e)
 	}
 }
 
-func (e *exchange) unbind(b *binding) {
-	same := func(x *binding) bool { return x == b }
-	e.bindings = slices.DeleteFunc(e.bindings, same)
-	deleteFrom(e.direct, b.spec.Key, same)
-	deleteFrom(e.paths, pathOf(&b.spec), same)
-	b.queue.unlink(e)
-}
-
-// unbindQueue takes out, and returns, all bindings to q.
-func (e *exchange) unbindQueue(q *queue) (gone []*binding) {
-	toQ := func(x *binding) bool { return x.queue == q }
-	for _, b := range e.bindings {
-		if toQ(b) {
-			gone = append(gone, b)
-		}
+// follow takes the message along a binding that it matches.
+func (w *routing) follow(b *binding) {
+	if b.to != nil {
+		w.reach(b.to)
+		return
 	}
-	e.bindings = slices.DeleteFunc(e.bindings, toQ)
-	for _, b := range gone {
-		if _, left := e.paths[pathOf(&b.spec)]; left {
-			delete(e.paths, pathOf(&b.spec))
-			deleteFrom(e.direct, b.spec.Key, toQ)
-		}
-		q.unlink(e)
-	}
-	return gone
-}
-
-func deleteFrom[K comparable](m map[K][]*binding, key K, del func(*binding) bool) {
-	if m[key] = slices.DeleteFunc(m[key], del); len(m[key]) == 0 {
-		delete(m, key)
+	w.steps++
+	if b.queue.mark != w.mark {
+		b.queue.mark = w.mark
+		w.to = append(w.to, b.queue)
 	}
 }
 
-// find returns the binding equal to spec, or nil.
-func (e *exchange) find(spec *queuedriver.Binding) *binding {
-	for _, b := range e.paths[pathOf(spec)] {
-		if equalTables(b.spec.Args, spec.Args) {
-			return b
+// match follows the bindings of e that the message matches, and reports
+// whether there are any. It stops past MaxRouteSteps.
+func (w *routing) match(e *exchange) (matched bool) {
+	bs := e.bindings
+	if e.spec.Kind == queuedriver.Direct {
+		bs = e.direct[w.key]
+	}
+	if e.spec.Kind == queuedriver.Topic && len(w.words) == 0 {
+		w.words = splitWords(w.words, w.key)
+	}
+	for _, b := range bs {
+		if w.steps > MaxRouteSteps {
+			return true
+		}
+		ok := true
+		switch e.spec.Kind {
+		case queuedriver.Topic:
+			var n int
+			ok, n = matchTopic(b.words, w.words)
+			w.steps += n
+		case queuedriver.HeadersKind:
+			ok = matchHeaders(b.spec.Args, w.headers)
+			w.steps += b.steps
+		case queuedriver.Direct, queuedriver.Fanout:
+		}
+		if ok {
+			matched = true
+			w.follow(b)
 		}
 	}
-	return nil
+	return matched
 }
 
-// match appends the queues that a message goes to; a queue may be there more
-// than once.
-func (e *exchange) match(to []*queue, key string, headers queuedriver.Headers) []*queue {
-	switch e.spec.Kind {
-	case queuedriver.Direct:
-		for _, b := range e.direct[key] {
-			to = append(to, b.queue)
+// splitWords appends the words of a routing key, of which there is at least
+// one.
+func splitWords(words []string, key string) []string {
+	for {
+		word, rest, more := strings.Cut(key, ".")
+		words = append(words, word)
+		if !more {
+			return words
 		}
-	case queuedriver.Fanout:
-		for _, b := range e.bindings {
-			to = append(to, b.queue)
-		}
-	case queuedriver.Topic:
-		words := strings.Split(key, ".")
-		for _, b := range e.bindings {
-			if matchTopic(b.words, words) {
-				to = append(to, b.queue)
-			}
-		}
-	case queuedriver.HeadersKind:
-		for _, b := range e.bindings {
-			if matchHeaders(b.spec.Args, headers) {
-				to = append(to, b.queue)
-			}
-		}
+		key = rest
 	}
-	return to
 }
 
 // matchTopic reports whether the words of a routing key match a pattern, in
-// which * is exactly one word and # is any number of words. It goes back to
-// the latest # only, so that a hostile pattern costs at most the product of
-// both lengths.
-func matchTopic(pattern, words []string) bool {
+// which * is exactly one word and # is any number of words, and how many steps
+// that took. It goes back to the latest # only, so that a hostile pattern costs
+// at most the product of both lengths.
+func matchTopic(pattern, words []string) (ok bool, steps int) {
 	p, w := 0, 0
 	hash, mark := -1, 0 // the latest #, and the first word not covered by it
 	for w < len(words) {
+		steps++
 		switch {
 		case p < len(pattern) && pattern[p] == "#":
 			hash, mark = p, w
@@ -137,13 +148,44 @@ func matchTopic(pattern, words []string) bool {
 			mark++
 			p, w = hash+1, mark
 		default:
-			return false
+			return false, steps
 		}
 	}
 	for p < len(pattern) && pattern[p] == "#" {
 		p++
 	}
-	return p == len(pattern)
+	return p == len(pattern), steps + 1
+}
+
+// headerStep is how many bytes of a header are compared in one step.
+const headerStep = 64
+
+// headerSteps is what it costs at most to compare the arguments of a binding.
+func headerSteps(args queuedriver.Headers) int {
+	n := 1
+	for k, v := range args {
+		n += 1 + (len(k)+valueSize(v))/headerStep
+	}
+	return n
+}
+
+func valueSize(v any) int {
+	n := 8
+	switch v := v.(type) {
+	case string:
+		n = len(v)
+	case []byte:
+		n = len(v)
+	case []any:
+		for _, x := range v {
+			n += headerStep + valueSize(x)
+		}
+	case queuedriver.Headers:
+		for k, x := range v {
+			n += headerStep + len(k) + valueSize(x)
+		}
+	}
+	return n
 }
 
 // matchHeaders compares the arguments of a binding with a message's headers.

@@ -41,7 +41,7 @@ func TestMatchTopic(t *testing.T) {
 		{"a#", "a#", true}, // not a wildcard within a word
 		{"a#", "ab", false},
 	} {
-		if got := matchTopic(strings.Split(c.pattern, "."), strings.Split(c.key, ".")); got != c.want {
+		if got, _ := matchTopic(strings.Split(c.pattern, "."), strings.Split(c.key, ".")); got != c.want {
 			t.Errorf("pattern %q, key %q: %v", c.pattern, c.key, got)
 		}
 	}
@@ -71,7 +71,7 @@ func FuzzMatchTopic(f *testing.F) {
 		if len(pattern) > 40 || strings.Contains(key+pattern, "\n") || !utf8.ValidString(key) || !utf8.ValidString(pattern) {
 			return
 		}
-		got := matchTopic(strings.Split(pattern, "."), strings.Split(key, "."))
+		got, _ := matchTopic(strings.Split(pattern, "."), strings.Split(key, "."))
 		if want := topicRegexp(pattern).MatchString("." + key); got != want {
 			t.Fatalf("pattern %q, key %q: %v, want %v", pattern, key, got, want)
 		}

@@ -22,6 +22,9 @@ const MaxFile = 4 << 20
 const Example = `exchanges:
   - name: shop
     kind: topic              # direct, fanout, topic or headers
+    alternate: unrouted      # gets what matches no binding of shop
+  - {name: unrouted, kind: fanout}
+  - {name: audit, kind: fanout}
 queues:
   - name: payments
     lease: 30s               # how long a consumer has for one message
@@ -31,12 +34,28 @@ queues:
       key: payments.dead
     backoff: {min: 1s, max: 5m}
     dedup_window: 24h        # message ids are remembered so long; 7d works too
+    message_ttl: 7d          # older ones are dead-lettered
+    max_length: 1000000      # messages
+    max_bytes: 1000000000    # of bodies
+    overflow: reject         # or drop_head: dead-letter the oldest ones
+    single_active: true      # one consumer at a time, the others stand by
   - name: payments.dead
+    max_priority: 9          # priorities 0 to 9 are told apart
+    expires: 30d             # deleted after so long without consumers
+  - name: session.7
+    auto_delete: true        # deleted when its last consumer leaves
+    exclusive: true          # for the connection that declares it, and gone with it
+  - name: events
+    type: stream             # keeps its messages, whoever reads them
+    retention: {age: 30d, messages: 100000000, bytes: 50000000000}
 bindings:
   - exchange: shop
     queue: payments
     key: order.*             # * is one word, # any number of words
     args: {}                 # headers exchanges match these with headers
+  - exchange: shop
+    to_exchange: audit       # to another exchange instead of a queue
+    key: order.#
 `
 
 type file struct {

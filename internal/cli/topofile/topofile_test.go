@@ -2,6 +2,7 @@ package topofile
 
 import (
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,21 +16,57 @@ func TestParseExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &queue.Topology{
-		Exchanges: []queue.Exchange{{Name: "shop", Kind: queue.Topic}},
+		Exchanges: []queue.Exchange{
+			{Name: "shop", Kind: queue.Topic, Alternate: "unrouted"},
+			{Name: "unrouted", Kind: queue.Fanout},
+			{Name: "audit", Kind: queue.Fanout},
+		},
 		Queues: []queue.QueueSpec{
 			{
 				Name: "payments", Lease: 30 * time.Second, DeliveryLimit: 5,
 				DeadLetter:  &queue.Route{Key: "payments.dead"},
 				Backoff:     queue.Backoff{Min: time.Second, Max: 5 * time.Minute},
 				DedupWindow: 24 * time.Hour,
+				MessageTTL:  7 * 24 * time.Hour,
+				MaxLength:   1_000_000, MaxBytes: 1_000_000_000, Overflow: queue.RejectPublish,
+				SingleActive: true,
 			},
-			{Name: "payments.dead"},
+			{Name: "payments.dead", MaxPriority: 9, Expires: 30 * 24 * time.Hour},
+			{Name: "session.7", AutoDelete: true, Exclusive: true},
+			{
+				Name: "events", Type: queue.Stream,
+				Retention: queue.Retention{Age: 30 * 24 * time.Hour, Messages: 100_000_000, Bytes: 50_000_000_000},
+			},
 		},
-		Bindings: []queue.Binding{{Exchange: "shop", Queue: "payments", Key: "order.*", Args: queue.Headers{}}},
+		Bindings: []queue.Binding{
+			{Exchange: "shop", Queue: "payments", Key: "order.*", Args: queue.Headers{}},
+			{Exchange: "shop", ToExchange: "audit", Key: "order.#"},
+		},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
+}
+
+// TestExampleIsWhole says which field the example lacks.
+func TestExampleIsWhole(t *testing.T) {
+	var walk func(reflect.Type)
+	walk = func(rt reflect.Type) {
+		for rt.Kind() == reflect.Pointer || rt.Kind() == reflect.Slice {
+			rt = rt.Elem()
+		}
+		if rt.Kind() != reflect.Struct {
+			return
+		}
+		for i := range rt.NumField() {
+			name := rt.Field(i).Tag.Get("yaml")
+			if !regexp.MustCompile(`\b` + name + `:`).MatchString(Example) {
+				t.Errorf("the example has no %s (%s)", name, rt)
+			}
+			walk(rt.Field(i).Type)
+		}
+	}
+	walk(reflect.TypeFor[file]())
 }
 
 func TestParseRefuses(t *testing.T) {
