@@ -41,6 +41,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 
 		ExchangeBindings: true,
 		Alternate:        true,
+		CancelScheduled:  true,
 
 		MinLease: q.core.params.minTTL,
 		MaxLease: MaxTTL,
@@ -295,6 +296,18 @@ func (q *queueConn) Settle(ctx context.Context, ss []queuedriver.Settlement) ([]
 // Detach implements queuedriver.Conn.
 func (q *queueConn) Detach(ctx context.Context, queue, consumer string) error {
 	return q.do(ctx, &machine.Detach{Queue: queue, Consumer: consumer}, nil)
+}
+
+// CancelScheduled implements queuedriver.Conn.
+func (q *queueConn) CancelScheduled(ctx context.Context, queue, id string) error {
+	if err := queuedriver.ValidateCancel(queue, id); err != nil {
+		return err
+	}
+	cmd := &machine.CancelScheduled{Queue: queue, ID: id}
+	if err := q.do(ctx, cmd, nil); err != nil {
+		return err
+	}
+	return cmd.Err
 }
 
 // Stats implements queuedriver.Conn.

@@ -48,7 +48,7 @@ func (f *queueFacts) clone() *queueFacts {
 }
 
 // queueLoad is a scripted load over publishing, dedup, delay, keys, nacks,
-// releases, acks and dead letters.
+// cancels, releases, acks and dead letters.
 type queueLoad struct {
 	t     *testing.T
 	conn  *queueConn
@@ -159,6 +159,17 @@ func (l *queueLoad) settle(v queuedriver.Verb, ds []queuedriver.Delivery) {
 	})
 }
 
+func (l *queueLoad) cancel(id string) {
+	l.about([]string{id}, func() {
+		if err := l.conn.CancelScheduled(context.Background(), "work", id); err != nil {
+			l.t.Errorf("cancel: %v", err)
+		}
+	}, func(f *queueFacts) {
+		delete(f.stored, id)
+		f.gone[id] = true
+	})
+}
+
 func (l *queueLoad) run() {
 	if _, err := l.conn.Declare(context.Background(), crashTopology(), false); err != nil {
 		l.t.Fatal(err)
@@ -172,6 +183,8 @@ func (l *queueLoad) phase(base int) {
 	l.publish(20, base, 100, 0)
 	l.publish(3, base+100, 70_000, 0)
 	l.publish(5, base+200, 100, time.Hour)
+	l.cancel(fmt.Sprint("m", base+201))
+	l.cancel(fmt.Sprint("m", base+203))
 	first := l.receive(6)
 	l.settle(queuedriver.Ack, first[:2])
 	l.settle(queuedriver.Nack, first[2:4])
@@ -259,8 +272,25 @@ func checkAfterCrash(t *testing.T, n int, disk *storetest.Disk, f *queueFacts) {
 			t.Errorf("crash %d: %s is lost", n, id)
 		}
 	}
+	checkCancelAfterCrash(t, n, conn)
 	checkSettlesAfterCrash(t, n, conn, f)
 	checkPublishAfterCrash(t, n, conn, f)
+}
+
+// checkCancelAfterCrash: what is scheduled can be cancelled.
+func checkCancelAfterCrash(t *testing.T, n int, conn *queueConn) {
+	t.Helper()
+	ps, err := conn.Peek(context.Background(), &queuedriver.PeekRequest{Queue: "work", Max: queuedriver.MaxPeek})
+	if err != nil {
+		t.Fatalf("crash %d: peek: %v", n, err)
+	}
+	for _, p := range ps {
+		if p.Seq == 0 && (p.Message.ID == "m202" || p.Message.ID == "m1204") {
+			if err := conn.CancelScheduled(context.Background(), "work", p.Message.ID); err != nil {
+				t.Errorf("crash %d: cancel of %s: %v", n, p.Message.ID, err)
+			}
+		}
+	}
 }
 
 // checkSettlesAfterCrash: late ends are refused, live deliveries are not.

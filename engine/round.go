@@ -137,6 +137,8 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 		return c.queues.Settle(now, b, c.store, cmd)
 	case *machine.Detach:
 		c.queues.Detach(cmd)
+	case *machine.CancelScheduled:
+		c.queues.CancelScheduled(b, c.store, cmd)
 	case *machine.ReadStats:
 		c.queues.Stats(now, c.store, cmd)
 	case *machine.PeekMessages:

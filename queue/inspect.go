@@ -68,6 +68,19 @@ func (b *Broker) Peek(ctx context.Context, queue string, after uint64, max int) 
 	return ps, wrap("peek into", queue, err)
 }
 
+// CancelScheduled drops the messages with this ID that wait in the queue for
+// their Delay or NotBefore. ErrNotFound if there is none: it came due and is
+// in the queue now, was cancelled, or never was. A message that an exchange
+// sent to several queues waits in each of them. A dedup window goes on
+// remembering the ID: publish anew under another one.
+func (b *Broker) CancelScheduled(ctx context.Context, queue, id string) error {
+	err := driver.ValidateCancel(queue, id)
+	if err == nil {
+		err = overdue(ctx, b.conn.CancelScheduled(ctx, queue, id))
+	}
+	return wrap("cancel a scheduled message of", queue, err)
+}
+
 // Purge drops all messages that are not in flight and says how many.
 func (b *Broker) Purge(ctx context.Context, queue string) (int64, error) {
 	if err := driver.ValidateQueueName("queue", queue); err != nil {

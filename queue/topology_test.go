@@ -18,17 +18,18 @@ import (
 // answered.
 type operated struct {
 	*fakeConn
-	err      error
-	declared []*driver.Topology
-	dryRuns  []bool
-	changes  []driver.Change
-	deleted  []driver.DeleteRequest
-	names    []string // of queues, sorted, for Stats
-	asked    []driver.StatsRequest
-	peeked   []driver.PeekRequest
-	redriven []driver.RedriveRequest
-	left     int64 // dead letters
-	failAt   int   // the Redrive that fails, from 1
+	err       error
+	declared  []*driver.Topology
+	dryRuns   []bool
+	changes   []driver.Change
+	deleted   []driver.DeleteRequest
+	cancelled []string
+	names     []string // of queues, sorted, for Stats
+	asked     []driver.StatsRequest
+	peeked    []driver.PeekRequest
+	redriven  []driver.RedriveRequest
+	left      int64 // dead letters
+	failAt    int   // the Redrive that fails, from 1
 }
 
 func (o *operated) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]driver.Change, error) {
@@ -62,6 +63,11 @@ func (o *operated) Stats(_ context.Context, r *driver.StatsRequest) ([]driver.Qu
 func (o *operated) Peek(_ context.Context, r *driver.PeekRequest) ([]driver.Peeked, error) {
 	o.peeked = append(o.peeked, *r)
 	return []driver.Peeked{{Seq: r.After + 1}}, o.err
+}
+
+func (o *operated) CancelScheduled(_ context.Context, _, id string) error {
+	o.cancelled = append(o.cancelled, id)
+	return o.err
 }
 
 func (o *operated) Purge(context.Context, string) (int64, error) { return 7, o.err }
@@ -218,6 +224,17 @@ func TestAllStatsPages(t *testing.T) {
 	for _, err := range b.AllStats(t.Context(), "a\x00") {
 		wantIs(t, err, ErrInvalid)
 	}
+}
+
+func TestCancelScheduled(t *testing.T) {
+	b, o := operate(t)
+	if err := b.CancelScheduled(t.Context(), "q", "id"); err != nil || !slices.Equal(o.cancelled, []string{"id"}) {
+		t.Errorf("cancelled %q: %v", o.cancelled, err)
+	}
+	wantIs(t, b.CancelScheduled(t.Context(), "q", ""), ErrInvalid)
+	wantIs(t, b.CancelScheduled(t.Context(), "", "id"), ErrInvalid)
+	o.err = ErrNotFound
+	wantIs(t, b.CancelScheduled(t.Context(), "q", "id"), ErrNotFound)
 }
 
 func TestPeekAndPurge(t *testing.T) {

@@ -160,6 +160,17 @@ func serveDetach(c *call) error {
 	return c.reply(nil)
 }
 
+func serveCancelScheduled(c *call) error {
+	queue, id := c.query.Get("queue"), c.query.Get("id")
+	if err := queuedriver.ValidateCancel(queue, id); err != nil {
+		return err
+	}
+	if err := c.s.cfg.Queues.CancelScheduled(c.r.Context(), queue, id); err != nil {
+		return err
+	}
+	return c.reply(nil)
+}
+
 func servePurge(c *call) error {
 	var in wire.PurgeRequest
 	if err := c.decode(&in); err != nil {

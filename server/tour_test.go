@@ -206,6 +206,10 @@ func tourOfQueues(t *testing.T, d *daemon) {
 	}
 	d.ok("POST", "/v1/detach", `{"queue":"pay","consumer":"anonymous"}`, nil)
 	d.ok("POST", "/v1/receive/cancel", `{"receive_id":"none"}`, nil)
+	d.ok("POST", "/v1/publish?key=pay&id=not-yet&delay_ms=3600000", `{"at":"later"}`, nil)
+	d.ok("DELETE", "/v1/scheduled?queue=pay&id=not-yet", "", nil)
+	d.refuses("DELETE", "/v1/scheduled?queue=pay&id=not-yet", "", "not_found", "")
+	d.refuses("DELETE", "/v1/scheduled?queue=pay", "", "invalid", "id")
 	var purged wire.PurgeReply
 	d.ok("POST", "/v1/purge", `{"queue":"pay"}`, &purged)
 	if purged.Purged < 2 {

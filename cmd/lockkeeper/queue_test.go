@@ -222,6 +222,13 @@ func TestConsumeExec(t *testing.T) {
 	if out := must(t, d.url, "", "redrive", "q.dead"); out != "moved 1 message\n" {
 		t.Errorf("redrive: %q", out)
 	}
+	must(t, d.url, "", "publish", "", "q", "later", "--id", "l", "--at", "2199-12-31T23:59:59+01:00", "--priority", "7", "--ttl", "1h")
+	if out := must(t, d.url, "", "peek", "q", "--json"); !strings.Contains(out, `"not_before":"2199-12-31T22:59:59Z"`) || !strings.Contains(out, `"priority":7,"ttl_ms":3600000`) {
+		t.Errorf("what is scheduled: %s", out)
+	}
+	if out := must(t, d.url, "", "cancel", "q", "l"); out != "cancelled l\n" {
+		t.Errorf("cancel: %q", out)
+	}
 	if out := must(t, d.url, "", "purge", "q"); out != "dropped 1 message\n" {
 		t.Errorf("purge: %q", out)
 	}

@@ -203,6 +203,10 @@ func (c *queueConn) Detach(ctx context.Context, queue, consumer string) error {
 	return c.call(ctx, request{method: http.MethodPost, path: "/v1/detach"}, wire.DetachRequest{Queue: queue, Consumer: consumer}, nil)
 }
 
+func (c *queueConn) CancelScheduled(ctx context.Context, queue, id string) error {
+	return c.call(ctx, request{method: http.MethodDelete, path: "/v1/scheduled", query: url.Values{"queue": {queue}, "id": {id}}}, nil, nil)
+}
+
 func (c *queueConn) Stats(ctx context.Context, r *queuedriver.StatsRequest) ([]queuedriver.QueueStats, error) {
 	var out wire.QueuesReply
 	if err := c.call(ctx, request{method: http.MethodGet, path: "/v1/queues", query: listQuery(r.Queue, r.Prefix, r.After, r.Max), reads: true}, nil, &out); err != nil {

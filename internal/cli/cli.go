@@ -99,7 +99,7 @@ with the status of its command.`,
 	root.AddCommand(
 		a.lockCommand(), a.locksCommand(), a.revokeCommand(),
 		a.applyCommand(), a.queuesCommand(), a.declareCommand(), a.publishCommand(), a.consumeCommand(),
-		a.peekCommand(), a.purgeCommand(), a.redriveCommand(), a.deleteCommand(),
+		a.peekCommand(), a.cancelCommand(), a.purgeCommand(), a.redriveCommand(), a.deleteCommand(),
 		a.serveCommand(), a.benchCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root

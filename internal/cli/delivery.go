@@ -25,6 +25,9 @@ type messageJSON struct {
 	State         string         `json:"state,omitempty"`
 	AgeMS         int64          `json:"age_ms"`
 	Headers       map[string]any `json:"headers,omitempty"`
+	NotBefore     *time.Time     `json:"not_before,omitempty"`
+	Priority      uint8          `json:"priority,omitempty"`
+	TTLMS         int64          `json:"ttl_ms,omitempty"`
 	ContentType   string         `json:"content_type,omitempty"`
 	CorrelationID string         `json:"correlation_id,omitempty"`
 	ReplyTo       string         `json:"reply_to,omitempty"`
@@ -37,7 +40,10 @@ func newMessageJSON(queueName string, route queue.Route, m *queue.Message) *mess
 	j := &messageJSON{
 		Queue: queueName, Exchange: route.Exchange, RoutingKey: route.Key, ID: m.ID, OrderKey: m.OrderKey,
 		Headers: plainHeaders(m.Headers), ContentType: m.ContentType, CorrelationID: m.CorrelationID,
-		ReplyTo: m.ReplyTo, Type: m.Type,
+		ReplyTo: m.ReplyTo, Type: m.Type, Priority: m.Priority, TTLMS: m.TTL.Milliseconds(),
+	}
+	if !m.NotBefore.IsZero() {
+		j.NotBefore = &m.NotBefore
 	}
 	if utf8.Valid(m.Body) {
 		body := string(m.Body)

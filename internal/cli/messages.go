@@ -94,6 +94,32 @@ func excerpt(body []byte) string {
 	return text[:cut] + "..."
 }
 
+func (a *app) cancelCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "cancel QUEUE ID",
+		GroupID: groupQueues,
+		Short:   "Cancel a message that waits for its time",
+		Long: `Cancel the message of QUEUE with this ID that was published with --delay or
+--at and has not come due. It is an error if there is none.`,
+		Example: `  lockkeeper publish "" reminders 'wake up' --delay 8h --id reminder-17
+  lockkeeper cancel reminders reminder-17`,
+		Args:              arguments(2, 2),
+		ValidArgsFunction: a.completeQueue,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
+				if err := queues.CancelScheduled(ctx, args[0], args[1]); err != nil {
+					return err
+				}
+				if a.json {
+					return a.printJSON(map[string]string{"cancelled": args[1]})
+				}
+				_, err := fmt.Fprintf(a.Out, "cancelled %s\n", args[1])
+				return err
+			})
+		},
+	}
+}
+
 func (a *app) purgeCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:               "purge QUEUE",

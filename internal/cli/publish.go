@@ -24,6 +24,8 @@ type publishing struct {
 	message   queue.Message // with --lines, what all messages share
 	headers   []string
 	delay     humanDuration
+	ttl       humanDuration
+	at        string
 	lines     bool
 	mandatory bool
 }
@@ -52,7 +54,8 @@ run again as a whole.`,
 		Example: `  lockkeeper publish "" mail 'hello'
   lockkeeper publish shop order.placed --id order-1017 --header source=web < order.json
   lockkeeper publish shop order.placed --lines --mandatory --id import-7 < orders.ndjson
-  lockkeeper publish "" reminders 'wake up' --delay 8h
+  lockkeeper publish "" reminders 'wake up' --delay 8h --id reminder-17    # see: lockkeeper cancel
+  lockkeeper publish "" reminders 'happy new year' --at 2030-01-01T00:00:00+01:00
   lockkeeper publish "" stock 'item 42: -1' --key item-42   # in order with others of that key`,
 		Args: arguments(2, 3),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -60,8 +63,11 @@ run again as a whole.`,
 				return usageOf(cmd, errors.New("--lines reads bodies from standard input: leave out BODY"))
 			}
 			p.route = queue.Route{Exchange: args[0], Key: args[1]}
-			p.message.Delay = time.Duration(p.delay)
+			p.message.Delay, p.message.TTL = time.Duration(p.delay), time.Duration(p.ttl)
 			var err error
+			if p.message.NotBefore, err = parseAt(p.at); err != nil {
+				return usageOf(cmd, err)
+			}
 			if p.message.Headers, err = parseHeaders(p.headers); err != nil {
 				return usageOf(cmd, err)
 			}
@@ -81,6 +87,9 @@ run again as a whole.`,
 	f.StringVar(&p.message.OrderKey, "key", "", "order key: messages with one key are handled one after another, in order")
 	f.StringArrayVar(&p.headers, "header", nil, "`k=v`, a string; repeatable")
 	f.Var(&p.delay, "delay", "do not deliver before so long has passed, like 30s, 8h or 7d")
+	f.StringVar(&p.at, "at", "", "do not deliver before this `TIME`, like 2030-01-01T08:00:00Z")
+	f.Var(&p.ttl, "ttl", "drop or dead-letter it when it has waited so long, like 30s")
+	f.Uint8Var(&p.message.Priority, "priority", 0, "0 to 9: higher ones first, in a queue that has priorities")
 	f.StringVar(&p.message.ContentType, "content-type", "", "like application/json; not interpreted")
 	f.BoolVar(&p.mandatory, "mandatory", false, "a message that matches no queue is an error")
 	f.BoolVar(&p.lines, "lines", false, "publish each line of standard input as a message")
@@ -103,6 +112,18 @@ func parseHeaders(pairs []string) (queue.Headers, error) {
 		h[k] = v
 	}
 	return h, nil
+}
+
+// parseAt reads the time of --at; "" is none.
+func parseAt(s string) (time.Time, error) {
+	if s == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return at, fmt.Errorf("--at must be a time like 2030-01-01T08:00:00Z, is %q", s)
+	}
+	return at.UTC(), nil
 }
 
 // readBody reads one more byte than a body may have, so that the limit is

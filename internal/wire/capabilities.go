@@ -80,6 +80,7 @@ type QueueCaps struct {
 	Stats         bool   `json:"stats"`
 	FIFO          bool   `json:"fifo"`
 
+	CancelScheduled  bool `json:"cancel_scheduled"`
 	ExchangeBindings bool `json:"exchange_bindings"`
 	Alternate        bool `json:"alternate"`
 	Priorities       bool `json:"priorities"`
@@ -103,7 +104,7 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
 		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
 	}
 }
@@ -115,7 +116,7 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
 		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
 	}
 }

@@ -81,6 +81,11 @@ type Conn interface {
 	// more. Its deliveries stay leased.
 	Detach(ctx context.Context, queue, consumer string) error
 
+	// CancelScheduled drops the messages with this ID that wait in the queue
+	// for the time they were scheduled for. lease.ErrNotFound if there is
+	// none: it came due, was cancelled, or never was.
+	CancelScheduled(ctx context.Context, queue, id string) error
+
 	// Stats returns up to r.Max queues in byte order of their names.
 	Stats(ctx context.Context, r *StatsRequest) ([]QueueStats, error)
 	// Peek returns messages without leasing them.
@@ -243,7 +248,7 @@ type QueueStats struct {
 	Nacked       int64
 	Expired      int64 // leases of deliveries that ran out
 	DeadLettered int64
-	Dropped      int64 // rejected, timed out or overflown without a dead letter, purged
+	Dropped      int64 // rejected, timed out or overflown without a dead letter, purged, cancelled
 	TimedOut     int64 // messages that became older than their TTL
 	Overflowed   int64 // messages dropped from the head of the full queue
 	Refused      int64 // publishes refused because it was full
@@ -303,6 +308,7 @@ type Caps struct {
 	Stats         bool
 	FIFO          bool
 
+	CancelScheduled  bool // of a Delay or NotBefore
 	ExchangeBindings bool // Binding.ToExchange
 	Alternate        bool // Exchange.Alternate
 	Priorities       bool // Queue.MaxPriority

@@ -51,6 +51,14 @@ const (
 // of UTF-8 without control characters.
 func ValidateQueueName(field, s string) error { return lease.ValidateText(field, s, 1, MaxName) }
 
+// ValidateCancel checks what is passed to CancelScheduled.
+func ValidateCancel(queue, id string) error {
+	if err := ValidateQueueName("queue", queue); err != nil {
+		return err
+	}
+	return lease.ValidateText("id", id, 1, MaxID)
+}
+
 // ValidateConsumer does the same for consumers' ids, up to MaxConsumer bytes.
 func ValidateConsumer(field, s string) error { return lease.ValidateText(field, s, 1, MaxConsumer) }
 

@@ -83,6 +83,10 @@ func (b bare) Stats(context.Context, *driver.StatsRequest) ([]driver.QueueStats,
 	return nil, unsupported("Stats")
 }
 
+func (b bare) CancelScheduled(context.Context, string, string) error {
+	return unsupported("CancelScheduled")
+}
+
 func (b bare) Peek(context.Context, *driver.PeekRequest) ([]driver.Peeked, error) {
 	return nil, unsupported("Peek")
 }

@@ -1,8 +1,10 @@
 package queuetest
 
 import (
+	"strings"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
@@ -12,6 +14,10 @@ var delayChecks = []check{
 	{"a time that has passed is no delay", delayPast},
 	{"a delayed message is in nobody's way", delayAside},
 	{"a waiting Receive wakes for it", delayWakes},
+	{"a cancelled message never comes", delayCancelled},
+	{"cancel drops all that have the ID, and no other", delayCancelID},
+	{"what came due cannot be cancelled", delayCancelLate},
+	{"cancel names its limits", delayCancelLimits},
 }
 
 // delays asserts ErrUnsupported where there is no delay.
@@ -101,4 +107,72 @@ func delayWakes(s *suite) {
 	if took := time.Since(began); took > s.h.Patience/2 {
 		s.Errorf("it woke after %v", took)
 	}
+}
+
+// cancels asserts ErrUnsupported where nothing can be cancelled.
+func (s *suite) cancels(q string) bool {
+	s.Helper()
+	if s.caps.CancelScheduled && s.caps.Delay {
+		return true
+	}
+	s.unsupported(s.conn.CancelScheduled(s.ctx, q, "a"), "CancelScheduled")
+	return false
+}
+
+func delayCancelled(s *suite) {
+	q := s.queue("q")
+	if !s.cancels(q) {
+		return
+	}
+	s.publish(to(q), &driver.Message{ID: "a", Body: []byte("a"), Delay: 3 * s.unit}, &driver.Message{ID: "b", Body: []byte("b"), Delay: 4 * s.unit})
+	s.must(s.conn.CancelScheduled(s.ctx, q, "a"), "CancelScheduled")
+	s.is(s.conn.CancelScheduled(s.ctx, q, "a"), lease.ErrNotFound, "CancelScheduled for the second time")
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Delayed != 1 || st.Dropped != 1 {
+			s.Errorf("%d delayed, %d dropped, want 1 and 1", st.Delayed, st.Dropped)
+		}
+	})
+	s.want(q, "b") // and "a", which was to come before it, did not
+}
+
+func delayCancelID(s *suite) {
+	q, other := s.queue("q"), s.queue("other")
+	if !s.cancels(q) {
+		return
+	}
+	again := &driver.Message{ID: "a", Delay: time.Hour}
+	s.publish(to(q), again, &driver.Message{ID: "b", Delay: time.Hour}, again, &driver.Message{ID: "a", Body: []byte("now")})
+	s.publish(to(other), again)
+	s.must(s.conn.CancelScheduled(s.ctx, q, "a"), "CancelScheduled")
+	s.is(s.conn.CancelScheduled(s.ctx, q, "a"), lease.ErrNotFound, "CancelScheduled of what is gone")
+	s.want(q, "now")
+	s.must(s.conn.CancelScheduled(s.ctx, q, "b"), "CancelScheduled of the other ID")
+	s.must(s.conn.CancelScheduled(s.ctx, other, "a"), "CancelScheduled in the other queue")
+}
+
+func delayCancelLate(s *suite) {
+	q := s.queue("q")
+	if !s.cancels(q) {
+		return
+	}
+	s.publish(to(q), &driver.Message{ID: "a", Body: []byte("a"), Delay: 10 * time.Millisecond})
+	d := s.one(q, "a")
+	s.is(s.conn.CancelScheduled(s.ctx, q, "a"), lease.ErrNotFound, "CancelScheduled of a delivery")
+	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Release})
+	s.is(s.conn.CancelScheduled(s.ctx, q, "a"), lease.ErrNotFound, "CancelScheduled of a message that came due")
+	s.want(q, "a")
+}
+
+func delayCancelLimits(s *suite) {
+	q := s.queue("q")
+	if !s.cancels(q) {
+		return
+	}
+	s.field(s.conn.CancelScheduled(s.ctx, "", "a"), "CancelScheduled without a queue")
+	s.field(s.conn.CancelScheduled(s.ctx, q, ""), "CancelScheduled without an ID")
+	s.field(s.conn.CancelScheduled(s.ctx, q, strings.Repeat("x", driver.MaxID+1)), "CancelScheduled of a long ID")
+	s.is(s.conn.CancelScheduled(s.ctx, s.name("nobody"), "a"), lease.ErrNotFound, "CancelScheduled in no queue")
+	id := strings.Repeat("x", driver.MaxID)
+	s.publish(to(q), &driver.Message{ID: id, Delay: time.Hour})
+	s.must(s.conn.CancelScheduled(s.ctx, q, id), "CancelScheduled of the longest ID")
 }

@@ -247,6 +247,7 @@ var flawed = map[string]struct {
 	"MaxBytes is passed by one":     {"Receive/MaxBytes", flaws{bytesOverrun: true}},
 	"nowhere drops":                 {"DeadLetter/one_that", flaws{nowhereDrops: true}},
 	"nowhere drops the rejected":    {"DeadLetter/a_rejected", flaws{nowhereDrops: true}},
+	"a cancel only says so":         {"Delay/a_cancelled", flaws{cancelNothing: true}},
 	"delivered past the limit":      {"DeadLetter/one_that", flaws{nowhereDelivers: true}},
 	"a second exchange has no say":  {"Exchanges/an_exchange_bound", flaws{secondKeyIgnored: true}},
 	"an alternate gets everything":  {"Exchanges/an_alternate_is_not", flaws{alternateAlways: true}},

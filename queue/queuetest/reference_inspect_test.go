@@ -2,11 +2,13 @@ package queuetest_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
@@ -106,6 +108,30 @@ func (c *refConn) Peek(ctx context.Context, req *driver.PeekRequest) ([]driver.P
 		ps = append(ps, p)
 	}
 	return ps, nil
+}
+
+func (c *refConn) CancelScheduled(ctx context.Context, queue, id string) error {
+	if err := driver.ValidateCancel(queue, id); err != nil {
+		return err
+	}
+	if _, err := c.begin(ctx); err != nil {
+		return err
+	}
+	defer c.mu.Unlock()
+	q, err := c.find(queue)
+	if err != nil {
+		return err
+	}
+	n := len(q.scheduled)
+	left := slices.DeleteFunc(slices.Clone(q.scheduled), func(m *refMessage) bool { return m.message.ID == id })
+	if n -= len(left); n == 0 {
+		return fmt.Errorf("scheduled message %q: %w", id, lease.ErrNotFound)
+	}
+	if !c.flaws.cancelNothing {
+		q.scheduled = left
+	}
+	q.stats.Dropped += int64(n)
+	return nil
 }
 
 func (c *refConn) Purge(ctx context.Context, queue string) (int64, error) {

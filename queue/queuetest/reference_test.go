@@ -48,6 +48,7 @@ type flaws struct {
 	alternateAlways   bool // an alternate gets a copy of what matches, too
 	alternateForlorn  bool // an alternate can be deleted
 	endsKept          bool // bindings to a deleted exchange stay
+	cancelNothing     bool // CancelScheduled only says so
 }
 
 type refQueue struct {
@@ -102,7 +103,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true,
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true,
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }

@@ -1,10 +1,12 @@
 package queuetest
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
@@ -17,6 +19,7 @@ var restartChecks = []check{
 	{"attempts and their delays survive", restartAttempts},
 	{"tokens go on growing", restartTokens},
 	{"schedules survive", restartDelay},
+	{"a cancelled schedule stays cancelled", restartCancel},
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},
@@ -218,4 +221,25 @@ func restartKey(s *suite) {
 	s.ack(d)
 	s.ack(s.one(q, "2"))
 	s.none(q)
+}
+
+func restartCancel(s *suite) {
+	q := s.queue("q")
+	if !s.cancels(q) {
+		return
+	}
+	later := func(id string, d time.Duration) *driver.Message {
+		return &driver.Message{ID: id, Body: []byte(id), Delay: d}
+	}
+	s.publish(to(q), later("before", s.unit), later("after", 2*s.unit), later("stays", 3*s.unit))
+	s.must(s.conn.CancelScheduled(s.ctx, q, "before"), "CancelScheduled")
+	s.restart()
+	s.is(s.conn.CancelScheduled(s.ctx, q, "before"), lease.ErrNotFound, "CancelScheduled of what was cancelled")
+	if err := s.conn.CancelScheduled(s.ctx, q, "after"); errors.Is(err, lease.ErrNotFound) {
+		s.want(q, "after", "stays") // the restart took so long
+		return
+	} else if err != nil {
+		s.Fatalf("CancelScheduled: %v", err)
+	}
+	s.want(q, "stays")
 }

@@ -68,7 +68,7 @@ type Changes interface {
 	PutFetch(q uint32, fetch uint64, f *record.Fetch)
 	DeleteFetch(q uint32, fetch uint64)
 	PutDelayed(q uint32, d *record.Delayed)
-	DeleteDelayed(q uint32, due int64, seq uint64)
+	DeleteDelayed(q uint32, at record.DelayedAt, id string)
 	DropDelayed(q uint32) // all of them
 	PutSeen(q uint32, bucket int64, id string)
 	DropSeen(q uint32, below int64) // all buckets before this one
@@ -95,6 +95,9 @@ type View interface {
 	// the time of the next one behind these (0 if there is none). An error
 	// together with messages or next is about some others that are damaged.
 	LoadDue(q uint32, wall int64, most, mostBytes int) (due []record.Delayed, next int64, err error)
+	// FindDelayed returns where the delayed messages with this id, which is
+	// not "", lie.
+	FindDelayed(q uint32, id string) ([]record.DelayedAt, error)
 	// Seen reports whether the id is in a bucket from..to.
 	Seen(q uint32, from, to int64, id string) (bool, error)
 }

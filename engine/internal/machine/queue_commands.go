@@ -76,6 +76,12 @@ type Settle struct {
 	next int // to be decided
 }
 
+// CancelScheduled drops messages that wait for their time.
+type CancelScheduled struct {
+	Queue, ID string
+	Err       error
+}
+
 // Detach forgets a consumer.
 type Detach struct{ Queue, Consumer string }
 
@@ -111,15 +117,16 @@ type PeekMessages struct {
 	Err     error
 }
 
-func (*Declare) command()        {}
-func (*DeleteTopology) command() {}
-func (*ReadTopology) command()   {}
-func (*Publish) command()        {}
-func (*Receive) command()        {}
-func (*GiveUp) command()         {}
-func (*Settle) command()         {}
-func (*Detach) command()         {}
-func (*ReadStats) command()      {}
-func (*Purge) command()          {}
-func (*Redrive) command()        {}
-func (*PeekMessages) command()   {}
+func (*Declare) command()         {}
+func (*DeleteTopology) command()  {}
+func (*ReadTopology) command()    {}
+func (*Publish) command()         {}
+func (*Receive) command()         {}
+func (*GiveUp) command()          {}
+func (*Settle) command()          {}
+func (*CancelScheduled) command() {}
+func (*Detach) command()          {}
+func (*ReadStats) command()       {}
+func (*Purge) command()           {}
+func (*Redrive) command()         {}
+func (*PeekMessages) command()    {}

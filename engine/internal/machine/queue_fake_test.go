@@ -169,8 +169,8 @@ func (s *fakeStore) PutDelayed(q uint32, d *record.Delayed) {
 	c := *d
 	s.of(q, func(f *fakeQueue) { f.delayed[[2]int64{c.Due, int64(c.Seq)}] = c })
 }
-func (s *fakeStore) DeleteDelayed(q uint32, due int64, seq uint64) {
-	s.of(q, func(f *fakeQueue) { delete(f.delayed, [2]int64{due, int64(seq)}) })
+func (s *fakeStore) DeleteDelayed(q uint32, at record.DelayedAt, _ string) {
+	s.of(q, func(f *fakeQueue) { delete(f.delayed, [2]int64{at.Due, int64(at.Seq)}) })
 }
 func (s *fakeStore) DropDelayed(q uint32) { s.of(q, func(f *fakeQueue) { clear(f.delayed) }) }
 func (s *fakeStore) PutSeen(q uint32, bucket int64, id string) {
@@ -241,6 +241,15 @@ func (s *fakeStore) LoadDue(q uint32, wall int64, most, _ int) (due []record.Del
 		next = due[n].Due
 	}
 	return due[:n], next, nil
+}
+
+func (s *fakeStore) FindDelayed(q uint32, id string) (at []record.DelayedAt, err error) {
+	for _, d := range s.queues[q].delayed {
+		if d.ID == id {
+			at = append(at, record.DelayedAt{Due: d.Due, Seq: d.Seq})
+		}
+	}
+	return at, nil
 }
 
 func (s *fakeStore) Seen(q uint32, from, to int64, id string) (bool, error) {

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -29,11 +30,13 @@ type queueModel struct {
 	keys      map[string][]*modelMessage // in order of publishing, not done
 	held      []modelDelivery
 	waiting   []*Receive
+	scheduled []*modelMessage // in order of publishing; some may be gone
 }
 
 type modelMessage struct {
 	id, key  string
 	done     bool
+	due      int64 // wall time, while it is scheduled; 0: it is not
 	dead     bool
 	attempts int
 	until    lease.Instant // live delivery, if any
@@ -175,6 +178,10 @@ func (m *queueModel) publish(n int) {
 		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Body: make([]byte, m.rand.IntN(9000))}
 		if msg.key == "" && m.rand.IntN(4) == 0 {
 			qm.Delay = time.Duration(m.rand.IntN(3000)) * time.Millisecond
+			if qm.Delay > 0 {
+				msg.due = m.now.Wall + int64(qm.Delay)
+				m.scheduled = append(m.scheduled, msg)
+			}
 		} else if msg.key != "" {
 			m.keys[msg.key] = append(m.keys[msg.key], msg)
 		}
@@ -283,6 +290,10 @@ func (m *queueModel) crash() {
 
 func (m *queueModel) step() {
 	m.m.Tick(m.now, m.store, m.store)
+	m.comeDue()
+	for range m.rand.IntN(3) {
+		m.cancel()
+	}
 	switch m.rand.IntN(10) {
 	case 0, 1:
 		m.publish(1 + m.rand.IntN(8))
@@ -299,6 +310,9 @@ func (m *queueModel) step() {
 		for range 1 + m.rand.IntN(4) {
 			m.settle()
 		}
+	}
+	for range m.rand.IntN(2) {
+		m.cancel()
 	}
 	if m.rand.IntN(100) == 0 {
 		m.purge()
@@ -335,6 +349,37 @@ func (m *queueModel) purge() {
 	}
 }
 
+// cancel cancels one that may be scheduled. What came due at the beginning of
+// a round is not.
+func (m *queueModel) cancel() {
+	if len(m.scheduled) == 0 {
+		return
+	}
+	i := m.rand.IntN(len(m.scheduled))
+	msg := m.scheduled[i]
+	c := &CancelScheduled{Queue: "work", ID: msg.id}
+	m.m.CancelScheduled(m.store, m.store, c)
+	waits := msg.due != 0 && !msg.done
+	if (c.Err == nil) != waits || c.Err != nil && !errors.Is(c.Err, lease.ErrNotFound) {
+		m.t.Fatalf("cancel of %s, due %d at %d, done %v: %v", msg.id, msg.due, m.now.Wall, msg.done, c.Err)
+	}
+	if waits {
+		msg.done = true
+	}
+	if m.rand.IntN(2) == 0 {
+		m.scheduled = slices.Delete(m.scheduled, i, i+1) // the others are cancelled again
+	}
+}
+
+// comeDue takes note of what Tick has moved into the queue.
+func (m *queueModel) comeDue() {
+	for _, msg := range m.scheduled {
+		if msg.due != 0 && msg.due <= m.now.Wall {
+			msg.due = 0
+		}
+	}
+}
+
 func (m *queueModel) checkStats() {
 	m.t.Helper()
 	c := &ReadStats{Request: &queuedriver.StatsRequest{Queue: "work"}}
@@ -358,6 +403,7 @@ func (m *queueModel) drain() {
 		}
 		m.pass(100 * time.Millisecond)
 		m.m.Tick(m.now, m.store, m.store)
+		m.comeDue()
 		m.receive("work", 10)
 		for range 20 {
 			m.settle()

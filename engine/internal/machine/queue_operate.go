@@ -198,6 +198,7 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 	m.touch(q)
 	if q.counters.Delayed > 0 {
 		ch.DropDelayed(q.id)
+		q.delays.dropAll()
 		q.counters.Delayed = 0
 		m.due.set(q, 0)
 	}

@@ -140,7 +140,11 @@ func (m *Queues) remember(ch Changes, q *queue, id string) {
 
 // schedule stores a message outside the queue until its time.
 func (m *Queues) schedule(ch Changes, q *queue, due int64, rec record.Message) {
-	ch.PutDelayed(q.id, &record.Delayed{Due: due, Seq: q.counters.NextDelayed, Message: rec})
+	d := &record.Delayed{Due: due, Seq: q.counters.NextDelayed, Message: rec}
+	ch.PutDelayed(q.id, d)
+	if rec.ID != "" {
+		q.delays.added = append(q.delays.added, d)
+	}
 	q.counters.NextDelayed++
 	q.counters.Delayed++
 	m.unwritten += size(&rec)

@@ -53,6 +53,7 @@ type queue struct {
 	waiting  map[uint64]waiter // failed ones whose time has not come
 	dueAt    int64             // wall time of the next scheduled message; 0: none
 	dueIndex int               // in the heap; -1: not in it
+	delays   delayedRound
 
 	receivers receiverList
 	consumers map[string]lease.Instant // last seen

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
@@ -147,6 +148,7 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 			q.seen = make(map[string]struct{})
 		}
 		clear(q.seen)
+		q.delays.endRound()
 	}
 	clear(m.touched)
 	m.touched = m.touched[:0]
@@ -257,7 +259,8 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 	}
 	for i := range due {
 		d := &due[i]
-		ch.DeleteDelayed(q.id, d.Due, d.Seq)
+		q.delays.through = record.DelayedAt{Due: d.Due, Seq: d.Seq}
+		ch.DeleteDelayed(q.id, q.delays.through, d.ID)
 		q.counters.Delayed--
 		m.enqueue(q, d.Message)
 	}

@@ -103,6 +103,17 @@ type Delayed struct {
 	Message
 }
 
+// DelayedAt is where a delayed message lies.
+type DelayedAt struct {
+	Due int64
+	Seq uint64
+}
+
+// Before reports whether a lies before b.
+func (a DelayedAt) Before(b DelayedAt) bool {
+	return a.Due < b.Due || a.Due == b.Due && a.Seq < b.Seq
+}
+
 // Counters of a queue, written with every round that touches it.
 type Counters struct {
 	NextSeq     uint64 // of the next message

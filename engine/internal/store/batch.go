@@ -218,19 +218,30 @@ func (b *Batch) PutDelayed(q uint32, d *record.Delayed) {
 	b.key = appendDelayedKey(b.key[:0], q, d.Due, d.Seq)
 	b.value = record.AppendDelayed(b.value[:0], d)
 	b.put()
+	if d.ID != "" {
+		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(d.ID)), record.DelayedAt{Due: d.Due, Seq: d.Seq})
+		b.value = b.value[:0]
+		b.put()
+	}
 }
 
 // DeleteDelayed implements machine.Changes.
-func (b *Batch) DeleteDelayed(q uint32, due int64, seq uint64) {
-	b.key = appendDelayedKey(b.key[:0], q, due, seq)
+func (b *Batch) DeleteDelayed(q uint32, at record.DelayedAt, id string) {
+	b.key = appendDelayedKey(b.key[:0], q, at.Due, at.Seq)
 	b.delete()
+	if id != "" {
+		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(id)), at)
+		b.delete()
+	}
 }
 
 // DropDelayed implements machine.Changes.
 func (b *Batch) DropDelayed(q uint32) {
-	b.key = appendQueueKey(b.key[:0], keyDelayed, q)
-	b.end = appendQueueKey(b.end[:0], keyDelayed, q+1)
-	b.deleteRange()
+	for _, kind := range [...]byte{keyDelayed, keyCancel} {
+		b.key = appendQueueKey(b.key[:0], kind, q)
+		b.end = appendQueueKey(b.end[:0], kind, q+1)
+		b.deleteRange()
+	}
 }
 
 // PutSeen implements machine.Changes.

@@ -21,6 +21,7 @@
 //
 //	m 0                     record.Meta
 //	m 1                     number of the last round (batch) applied
+//	m 2                     1: x has every delayed message with an id
 //	l name                  record.Lock
 //	t e name                an exchange
 //	t q name                record.Queue
@@ -31,11 +32,15 @@
 //	r q4 p1 seq8            record.Attempt
 //	f q4 fetch8             record.Fetch
 //	d q4 due8 seq8          record.Delayed
+//	x q4 hash due8 seq8     where a delayed message with an id lies: empty
+//	                        value; the hash is of the id
 //	u q4 bucket8 hash       a dedup id: empty value; the hash is of the id
 //	c q4                    record.Counters
 //
-// Reserved: "x q4 hash" (index to cancel a delayed message by its id) and
-// "o q4 consumer" (stream offsets).
+// Reserved: "o q4 consumer" (stream offsets).
+//
+// A store that was made before there was x gets it at its first open: one
+// pass over d.
 //
 // Every value is a record sealed with a checksum over its key and itself
 // (record.Seal), but for blocks, which have a checksum for each message

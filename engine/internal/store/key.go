@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 )
 
 // First bytes of the keys, see the package comment.
@@ -19,7 +21,7 @@ const (
 	keyDelayed  = 'd'
 	keySeen     = 'u'
 	keyCounters = 'c'
-	keyCancel   = 'x' // reserved
+	keyCancel   = 'x'
 	keyOffset   = 'o' // reserved
 )
 
@@ -29,6 +31,7 @@ var keysOfQueue = [...]byte{keyBlock, keyIndex, keyAcks, keyAttempt, keyFetch, k
 var (
 	metaKey  = []byte{keyMeta, 0}
 	roundKey = []byte{keyMeta, 1}
+	indexKey = []byte{keyMeta, 2}
 )
 
 const (
@@ -69,6 +72,15 @@ func appendDelayedKey(b []byte, q uint32, due int64, seq uint64) []byte {
 	return binary.BigEndian.AppendUint64(b, seq)
 }
 
+func appendCancelPrefix(b []byte, q uint32, hash [16]byte) []byte {
+	return append(appendQueueKey(b, keyCancel, q), hash[:]...)
+}
+
+func appendCancelKey(b []byte, q uint32, hash [16]byte, at record.DelayedAt) []byte {
+	b = binary.BigEndian.AppendUint64(appendCancelPrefix(b, q, hash), ordered(at.Due))
+	return binary.BigEndian.AppendUint64(b, at.Seq)
+}
+
 func appendSeenBucket(b []byte, q uint32, bucket int64) []byte {
 	return binary.BigEndian.AppendUint64(appendQueueKey(b, keySeen, q), ordered(bucket))
 }
@@ -92,7 +104,7 @@ func hash128(b []byte) [16]byte {
 func tail(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
 // keyLengths of the kinds whose keys have one.
-var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5}
+var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5, keyCancel: 37}
 
 // keyName is how messages name a key: its kind and the rest.
 func keyName(key []byte) string {

@@ -200,6 +200,9 @@ func (s *Store) start(id *identity) error {
 	if id.State == stateClosed && s.round != id.Round {
 		return fmt.Errorf("%w: it was closed after round %d, but the last round that can be read is %d: a log or manifest has lost its end", ErrCorrupt, id.Round, s.round)
 	}
+	if err := s.indexDelayed(); err != nil {
+		return err
+	}
 	if err := s.failure.get(); err != nil {
 		return err
 	}
