@@ -125,7 +125,9 @@ func begin(t *testing.T, cmd *exec.Cmd) *running {
 	if cmd.Stdout == nil {
 		cmd.Stdout = &p.out
 	}
-	cmd.Stderr = &p.err
+	if cmd.Stderr == nil {
+		cmd.Stderr = &p.err
+	}
 	// What a killed command leaves behind may hold its output open.
 	cmd.WaitDelay = 5 * time.Second
 	if err := cmd.Start(); err != nil {

@@ -328,13 +328,48 @@ bindings: [{exchange: shop, queue: pay, key: "order.*"}]
 func TestWatchGoesOnUntilInterrupted(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t)
+	p := begin(t, command(d.url, "locks", "--watch", "--interval", "50ms"))
+	eventually(t, "it shows the state again", func() bool { return strings.Count(p.out.String(), "\n") > 6 })
+	p.signal(syscall.SIGINT)
+	if r := p.wait(); r.status != 0 {
+		t.Errorf("status %d: %s", r.status, r.err)
+	}
+}
+
+// On a pipe `queues --watch` says a line of each queue, and then one of each
+// change, also after the daemon was away.
+func TestWatchQueuesSaysWhatChanges(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
 	must(t, d.url, "", "declare", "queue", "q")
-	for _, args := range [][]string{{"queues", "--watch", "--interval", "50ms"}, {"locks", "--watch", "--interval", "50ms"}} {
-		p := begin(t, command(d.url, args...))
-		eventually(t, "it shows the state again", func() bool { return strings.Count(p.out.String(), "\n") > 6 })
+	must(t, d.url, "", "declare", "queue", "other")
+	text := begin(t, command(d.url, "queues", "--watch", "--interval", "50ms"))
+	lines := begin(t, command(d.url, "queues", "--watch", "--interval", "50ms", "--json"))
+	both := func(what, inText, inJSON string) {
+		t.Helper()
+		eventually(t, what, func() bool {
+			return strings.Contains(text.out.String(), inText) && strings.Contains(lines.out.String(), inJSON)
+		})
+	}
+	both("all queues", " q ready=0 ", `{"name":"q","ready":0,`)
+	must(t, d.url, "", "publish", "", "q", "x")
+	both("a message", " q ready=1 ", `{"name":"q","ready":1,`)
+	d.kill()
+	eventually(t, "it says that the daemon is away", func() bool { return strings.Contains(text.err.String(), "cannot be shown now") })
+	d.start()
+	must(t, d.url, "", "publish", "", "q", "x")
+	both("another", " q ready=2 ", `{"name":"q","ready":2,`)
+	must(t, d.url, "", "purge", "q")
+	must(t, d.url, "", "delete", "queue", "q")
+	both("the end of a queue", " q deleted\n", `{"name":"q","deleted":true}`)
+	for _, p := range []*running{text, lines} {
 		p.signal(syscall.SIGINT)
-		if r := p.wait(); r.status != 0 {
-			t.Errorf("%v: status %d: %s", args, r.status, r.err)
+		r := p.wait()
+		if r.status != 0 {
+			t.Errorf("status %d: %s", r.status, r.err)
+		}
+		if n := strings.Count(r.out, "other"); n != 1 {
+			t.Errorf("a queue that did not change is in %d lines, want 1:\n%s", n, r.out)
 		}
 	}
 }

@@ -2,59 +2,96 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/lockkeeper/lockkeeper/internal/cli/live/livetest"
 )
 
-// terminal is the end of a new pseudo-terminal at which a person sits.
+// terminal is a pseudo-terminal at which a person sits.
 type terminal struct {
-	t       *testing.T
-	keys    *os.File
-	program *os.File // the other end
+	*livetest.Terminal
+	t *testing.T
 }
 
 func openTerminal(t *testing.T) *terminal {
 	t.Helper()
-	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { keys.Close() })
-	if err := unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0); err != nil {
-		t.Fatal(err)
-	}
-	n, err := unix.IoctlGetInt(int(keys.Fd()), unix.TIOCGPTN)
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, err := os.OpenFile(fmt.Sprint("/dev/pts/", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { program.Close() })
-	go func() { _, _ = io.Copy(io.Discard, keys) }() // the echo; ends with keys
-	return &terminal{t, keys, program}
+	return &terminal{livetest.OpenTerminal(t), t}
 }
 
 // run starts lockkeeper in the terminal's foreground.
 func (term *terminal) run(u string, args ...string) *running {
 	term.t.Helper()
 	cmd := command(u, args...)
-	cmd.Stdin = term.program
+	cmd.Stdin = term.Program
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
 	return begin(term.t, cmd)
 }
 
-func (term *terminal) press(keys string) {
+// shell starts an interactive shell in the terminal. It keeps the terminal
+// when a command has ended: the end of a session's first process would hang
+// it up, with all that was printed last.
+func (term *terminal) shell(u string) {
 	term.t.Helper()
-	if _, err := term.keys.WriteString(keys); err != nil {
-		term.t.Fatal(err)
+	cmd := exec.Command("sh", "-i")
+	cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+u, "PS1=$ ", "ENV=")
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = term.Program, term.Program, term.Program
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0}
+	begin(term.t, cmd)
+	term.shows("a prompt", func(s string) bool { return strings.HasSuffix(s, "$") })
+}
+
+// enter types a lockkeeper command, and returns its process id.
+func (term *terminal) enter(args ...string) (pid func() int) {
+	term.t.Helper()
+	file := filepath.Join(term.t.TempDir(), "pid")
+	term.Press(fmt.Sprintf("sh -c 'echo $$ > %s; exec %s %s'; echo status $?.\n", file, binary, strings.Join(args, " ")))
+	return func() int {
+		var pid int
+		eventually(term.t, "the command runs", func() bool {
+			text, _ := os.ReadFile(file)
+			n, _ := fmt.Sscanln(string(text), &pid)
+			return n == 1
+		})
+		return pid
+	}
+}
+
+// shows waits until the screen satisfies ok.
+func (term *terminal) shows(what string, ok func(screen string) bool) {
+	term.t.Helper()
+	term.t.Cleanup(func() {
+		if term.t.Failed() {
+			term.t.Logf("when %q was awaited, or later:\n%s", what, term.History())
+		}
+	})
+	eventually(term.t, what, func() bool { return ok(term.String()) })
+}
+
+func has(parts ...string) func(string) bool {
+	return func(screen string) bool {
+		for _, part := range parts {
+			if !strings.Contains(screen, part) {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+// restored waits until the command has ended with a status and left the
+// terminal as it found it.
+func (term *terminal) restored(status int) {
+	term.t.Helper()
+	term.shows("the shell has the terminal again", func(s string) bool {
+		return strings.HasSuffix(s, fmt.Sprintf("status %d.\n$", status))
+	})
+	if left := term.Modes(); len(left) > 0 {
+		term.t.Errorf("left behind: %v", left)
 	}
 }
 
@@ -69,7 +106,7 @@ func TestLockInATerminal(t *testing.T) {
 while [ $n = 0 ]; do sleep 0.01; done
 sleep 0.3; trap - INT; kill -INT $$`, dir)
 	eventually(t, "the command runs", func() bool { _, err := os.Stat(filepath.Join(dir, "ready")); return err == nil })
-	term.press("\x03")
+	term.Press("\x03")
 	if r := p.wait(); r.status != 130 {
 		t.Errorf("status %d, want 130: %s", r.status, r.err)
 	}
@@ -88,8 +125,57 @@ func TestLockReadsFromTheTerminal(t *testing.T) {
 	d := startDaemon(t)
 	p := openTerminal(t)
 	r := p.run(d.url, "lock", "k", "--", "sh", "-c", `read -r line; echo "read $line"`)
-	p.press("hello\n")
+	p.Press("hello\n")
 	if got := r.wait(); got.status != 0 || !strings.Contains(got.out, "read hello") {
 		t.Errorf("status %d, %q: %s", got.status, got.out, got.err)
 	}
+}
+
+// A live table on a terminal of any size; the keys that scroll and end it.
+func TestWatchQueuesInATerminal(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
+	for _, name := range []string{"q-1", "q-2", "q-3", "q-4"} {
+		must(t, d.url, "", "declare", "queue", name)
+	}
+	term := openTerminal(t)
+	term.shell(d.url)
+	term.enter("queues", "--watch", "--interval", "50ms")
+	term.shows("all queues", has("lockkeeper queues", "NAME", "READY", "q-1", "q-4", "q quits"))
+	must(t, d.url, "", "publish", "", "q-2", "x")
+	term.shows("the message", has("q-2       1"))
+	term.Resize(40, 6)
+	term.shows("it fits", func(s string) bool {
+		return strings.Contains(s, "q-2") && !strings.Contains(s, "q-3") && strings.Contains(s, "2 more below") && !strings.Contains(s, "NACKED")
+	})
+	term.Press("\x1b[B\x1b[B")
+	term.shows("it scrolled", func(s string) bool {
+		return strings.Contains(s, "q-4") && !strings.Contains(s, "q-2") && strings.Contains(s, "2 more above")
+	})
+	term.Resize(100, 20)
+	d.kill()
+	term.shows("it says so", has("no answer for", "connection refused", "q-4"))
+	d.start()
+	term.shows("it goes on", func(s string) bool { return !strings.Contains(s, "no answer") && strings.Contains(s, "q-1") })
+	term.Press("\x1a")
+	term.shows("the shell has the terminal", func(s string) bool { return strings.Contains(s, "Stopped") && !strings.Contains(s, "q-1") })
+	term.Press("fg; echo status $?.\n")
+	term.shows("it is back", has("q-1", "q-4"))
+	term.Press("q")
+	term.restored(0)
+	if s := term.String(); strings.Contains(s, "q-1") {
+		t.Errorf("left on the screen:\n%s", s)
+	}
+
+	// A signal from outside, and a server that is not there.
+	pid := term.enter("queues", "--watch")
+	term.shows("all queues", has("q-1"))
+	if err := syscall.Kill(pid(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	term.restored(0)
+	d.kill()
+	term.enter("queues", "--watch")
+	term.restored(1)
+	term.shows("the error stays", has("connection refused", "lockkeeper serve"))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockkeeper/lockkeeper/internal/cli/live"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
 )
@@ -48,18 +49,33 @@ func (a *app) showLocks(ctx context.Context, prefix string, watch *watching) (er
 		return err
 	}
 	defer closing(&err, locks.Close)
-	return a.show(ctx, watch, func(ctx context.Context) (string, error) {
-		var infos []*lock.Info
-		for info, err := range locks.List(ctx, prefix) {
-			if err != nil {
-				return "", err
-			}
-			infos = append(infos, info)
-		}
+	text := func(infos []*lock.Info) (string, error) {
 		if a.json {
 			return locksJSON(infos)
 		}
 		return locksTable(infos), nil
+	}
+	return show(ctx, a, watch, &shown[[]*lock.Info]{
+		title: "locks " + prefix,
+		fetch: func(ctx context.Context) ([]*lock.Info, error) {
+			var infos []*lock.Info
+			for info, err := range locks.List(ctx, prefix) {
+				if err != nil {
+					return nil, err
+				}
+				infos = append(infos, info)
+			}
+			return infos, nil
+		},
+		text:  text,
+		lines: func(infos []*lock.Info, _ int) []live.Line { return live.Lines(locksTable(infos)) },
+		changes: func(infos []*lock.Info) (string, error) {
+			out, err := text(infos)
+			if !a.json {
+				out += "\n"
+			}
+			return out, err
+		},
 	})
 }
 

@@ -5,10 +5,16 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"reflect"
+	"slices"
 	"strconv"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/lockkeeper/lockkeeper/internal/cli/live"
 	"github.com/lockkeeper/lockkeeper/queue"
 )
 
@@ -20,9 +26,14 @@ func (a *app) queuesCommand() *cobra.Command {
 		Short:   "Show queues with their depths and counters",
 		Long: `Show queues with their depths and counters. Ready messages wait for a consumer,
 or for their order key's turn; delayed ones for their time; in-flight ones are
-with a consumer.`,
+with a consumer.
+
+With --watch a terminal shows them live; q or Ctrl-C ends it, the arrows
+scroll. Elsewhere it prints a line for each queue, and then one whenever a
+queue has changed since the last look. See also: lockkeeper top.`,
 		Example: `  lockkeeper queues
   lockkeeper queues --watch payments
+  lockkeeper queues --watch --interval 5s >> queues.log
   lockkeeper queues --json | jq -r 'select(.ready > 1000) | .name'`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeQueue,
@@ -46,36 +57,105 @@ func (a *app) showQueues(ctx context.Context, prefix string, watch *watching) (e
 		return err
 	}
 	defer closing(&err, queues.Close)
-	return a.show(ctx, watch, func(ctx context.Context) (string, error) {
-		var stats []*queue.Stats
-		for s, err := range queues.AllStats(ctx, prefix) {
-			if err != nil {
-				return "", err
+	seen := map[string]queue.Stats{}
+	return show(ctx, a, watch, &shown[[]*queue.Stats]{
+		title: "queues " + prefix,
+		fetch: func(ctx context.Context) ([]*queue.Stats, error) {
+			var stats []*queue.Stats
+			for s, err := range queues.AllStats(ctx, prefix) {
+				if err != nil {
+					return nil, err
+				}
+				stats = append(stats, s)
 			}
-			stats = append(stats, s)
-		}
-		if a.json {
-			return queuesJSON(stats)
-		}
-		return queuesTable(stats), nil
+			return stats, nil
+		},
+		text: func(stats []*queue.Stats) (string, error) {
+			if a.json {
+				return queuesJSON(stats)
+			}
+			if len(stats) == 0 {
+				return noQueues, nil
+			}
+			return queuesTable(stats).String(), nil
+		},
+		lines: func(stats []*queue.Stats, width int) []live.Line {
+			if len(stats) == 0 {
+				return live.Lines(noQueues)
+			}
+			return queuesTable(stats).Lines(width)
+		},
+		changes: func(stats []*queue.Stats) (string, error) { return a.queueChanges(seen, stats) },
 	})
 }
 
-func queuesTable(stats []*queue.Stats) string {
-	if len(stats) == 0 {
-		return "there are no queues; declare one with: lockkeeper declare queue NAME\n"
-	}
-	t := newTable("NAME", "READY", "DELAYED", "IN FLIGHT", "OLDEST", "CONSUMERS", "PUBLISHED", "ACKED", "NACKED", "DEAD")
+const noQueues = "there are no queues; declare one with: lockkeeper declare queue NAME\n"
+
+func queuesTable(stats []*queue.Stats) *live.Table {
+	t := &live.Table{Columns: []live.Column{
+		{Title: "NAME", Flex: true}, {Title: "READY", Right: true}, {Title: "DELAYED", Right: true, Drop: 5},
+		{Title: "IN FLIGHT", Right: true}, {Title: "OLDEST", Right: true}, {Title: "CONSUMERS", Right: true, Drop: 4},
+		{Title: "PUBLISHED", Right: true, Drop: 2}, {Title: "ACKED", Right: true, Drop: 3},
+		{Title: "NACKED", Right: true, Drop: 6}, {Title: "DEAD", Right: true, Drop: 1},
+	}}
 	n := func(i int64) string { return strconv.FormatInt(i, 10) }
 	for _, s := range stats {
-		oldest := "-"
-		if s.Ready+s.Delayed+s.InFlight > 0 {
-			oldest = brief(s.OldestAge)
-		}
-		t.row(s.Name, n(s.Ready), n(s.Delayed), n(s.InFlight), oldest, strconv.Itoa(s.Consumers),
-			n(s.Published), n(s.Acked), n(s.Nacked+s.Expired), n(s.DeadLettered))
+		t.Rows = append(t.Rows, []string{s.Name, n(s.Ready), n(s.Delayed), n(s.InFlight), oldest(s), strconv.Itoa(s.Consumers),
+			n(s.Published), n(s.Acked), n(s.Nacked + s.Expired), n(s.DeadLettered)})
 	}
-	return t.String()
+	return t
+}
+
+// oldest is the age of the oldest message, if there is one.
+func oldest(s *queue.Stats) string {
+	if s.Ready+s.Delayed+s.InFlight == 0 {
+		return "-"
+	}
+	return brief(s.OldestAge)
+}
+
+// queueChanges returns a line for each queue that is not as it was seen last,
+// apart from the age of its messages, and notes what it is now.
+func (a *app) queueChanges(seen map[string]queue.Stats, stats []*queue.Stats) (string, error) {
+	var changed []*queue.Stats
+	gone := maps.Clone(seen)
+	for _, s := range stats {
+		now := *s
+		now.OldestAge = 0
+		if before, ok := seen[s.Name]; !ok || !reflect.DeepEqual(before, now) {
+			changed = append(changed, s)
+		}
+		seen[s.Name] = now
+		delete(gone, s.Name)
+	}
+	for name := range gone {
+		delete(seen, name)
+	}
+	if a.json {
+		text, err := queuesJSON(changed)
+		for _, name := range slices.Sorted(maps.Keys(gone)) {
+			line, _ := json.Marshal(queueGoneJSON{name, true}) // a string and a bool
+			text += string(line) + "\n"
+		}
+		return text, err
+	}
+	var b strings.Builder
+	at := time.Now().Format(time.TimeOnly)
+	for _, s := range changed {
+		fmt.Fprintf(&b, "%s %s ready=%d delayed=%d in_flight=%d oldest=%s consumers=%d published=%d acked=%d nacked=%d dead=%d\n", at, s.Name,
+			s.Ready, s.Delayed, s.InFlight, oldest(s), s.Consumers, s.Published, s.Acked, s.Nacked+s.Expired, s.DeadLettered)
+	}
+	for _, name := range slices.Sorted(maps.Keys(gone)) {
+		fmt.Fprintf(&b, "%s %s deleted\n", at, name)
+	}
+	return b.String(), nil
+}
+
+// queueGoneJSON is a line of `queues --watch --json` about a queue that was
+// deleted.
+type queueGoneJSON struct {
+	Name    string `json:"name"`
+	Deleted bool   `json:"deleted"`
 }
 
 // queueJSON is a line of `queues --json`.

@@ -2,13 +2,10 @@ package cli
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"strings"
 	"text/tabwriter"
 	"time"
-
-	"github.com/spf13/cobra"
 )
 
 // table collects rows and aligns them in columns.
@@ -59,71 +56,4 @@ func brief(d time.Duration) string {
 	default:
 		return fmt.Sprintf("%dd%dh", d/(24*time.Hour), d%(24*time.Hour)/time.Hour)
 	}
-}
-
-// watching adds --watch to a command that shows a state.
-type watching struct {
-	on       bool
-	interval time.Duration
-}
-
-func (w *watching) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&w.on, "watch", "w", false, "show it again and again, until Ctrl-C")
-	cmd.Flags().DurationVar(&w.interval, "interval", time.Second, "how often with --watch")
-}
-
-// minInterval keeps --watch from becoming a load test.
-const minInterval = 50 * time.Millisecond
-
-// show prints what render returns, once or until ctx is interrupted. While
-// watching, an error after the first success is shown and the next try made.
-func (a *app) show(ctx context.Context, w *watching, render func(context.Context) (string, error)) error {
-	if w.on && w.interval < minInterval {
-		return &failure{status: StatusUsage, err: fmt.Errorf("--interval must be at least %v, is %v", minInterval, w.interval)}
-	}
-	text, err := render(ctx)
-	if err != nil {
-		return err
-	}
-	if !w.on {
-		_, err := fmt.Fprint(a.Out, text)
-		return err
-	}
-	tick := time.NewTicker(w.interval)
-	defer tick.Stop()
-	for {
-		if err := a.redraw(text); err != nil {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		once, cancel := context.WithTimeout(ctx, requestTimeout)
-		text, err = render(once)
-		cancel()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			text = fmt.Sprintf("cannot be shown now: %v\n", err)
-			if a.json {
-				a.say("%v", err)
-				text = ""
-			}
-		}
-	}
-}
-
-// redraw replaces the screen of a terminal; elsewhere each state follows the
-// one before.
-func (a *app) redraw(text string) error {
-	if isTerminal(a.Out) && !a.json {
-		text = "\x1b[H\x1b[2J" + time.Now().Format(time.TimeOnly) + "  " + a.url + "  (Ctrl-C ends)\n\n" + text
-	} else if !a.json {
-		text += "\n"
-	}
-	_, err := fmt.Fprint(a.Out, text)
-	return err
 }
