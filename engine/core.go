@@ -22,10 +22,12 @@ type core struct {
 	params params
 	memory bool
 	store  *store.Store
+	ident  string // see identify
 
 	// The writer's.
 	locks   *machine.Locks
 	queues  *machine.Queues
+	commits *machine.Commits
 	backlog []*call // swapped out of incoming, not decided yet
 	next    int     // of backlog
 	waiting call    // ring of the calls that wait in the machine
@@ -60,6 +62,7 @@ func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error)
 		params:  p,
 		memory:  memory,
 		store:   s,
+		ident:   identify(s),
 		rounds:  make(chan *round, roundsInFlight-1),
 		wake:    make(chan struct{}, 1),
 		failed:  make(chan struct{}),

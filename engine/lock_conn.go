@@ -37,6 +37,7 @@ func newLockConn(c *conn) *lockConn {
 		MinTTL:     c.core.params.minTTL,
 		MaxTTL:     MaxTTL,
 		Durable:    !c.core.memory,
+		Store:      c.core.ident,
 	}}
 }
 

@@ -42,7 +42,9 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		ExchangeBindings: true,
 		Alternate:        true,
 		CancelScheduled:  true,
+		Commit:           true,
 
+		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,
 		MaxLease: MaxTTL,
 		MaxBody:  queuedriver.MaxBody,

@@ -16,7 +16,11 @@ const suiteLease = time.Second
 
 func TestQueueConformanceMemory(t *testing.T) {
 	e := openEngine(t, "mem://?min_ttl=10ms")
-	queuetest.Run(t, queuetest.Harness{Lease: suiteLease, Open: func(*testing.T) queuedriver.Conn { return e.Queues() }})
+	queuetest.Run(t, queuetest.Harness{
+		Lease: suiteLease,
+		Open:  func(*testing.T) queuedriver.Conn { return e.Queues() },
+		Locks: func(*testing.T) queuetest.Locks { return suiteLocks{e.Locks()} },
+	})
 }
 
 // TestQueueConformanceFile restarts by closing and opening.
@@ -26,6 +30,7 @@ func TestQueueConformanceFile(t *testing.T) {
 	queuetest.Run(t, queuetest.Harness{
 		Lease: suiteLease,
 		Open:  func(*testing.T) queuedriver.Conn { return e.Queues() },
+		Locks: func(*testing.T) queuetest.Locks { return suiteLocks{e.Locks()} },
 		Restart: func(*testing.T) {
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
@@ -50,6 +55,10 @@ func TestQueueConformanceCrash(t *testing.T) {
 		Open: func(*testing.T) queuedriver.Conn {
 			e := &Engine{core: c, conns: make(map[*conn]struct{})}
 			return e.Queues()
+		},
+		Locks: func(*testing.T) queuetest.Locks {
+			e := &Engine{core: c, conns: make(map[*conn]struct{})}
+			return suiteLocks{e.Locks()}
 		},
 		Restart: func(*testing.T) {
 			after := disk.Crash(0, 1)

@@ -17,11 +17,19 @@ func (c *core) restore() error {
 	c.queues = machine.NewQueues(tokens)
 	c.queues.RestoreQueueIDs(meta.NextQueueID)
 	c.locks = machine.NewLocks(tokens, meta.Incarnation)
+	c.commits = machine.NewCommits(c.queues, c.locks)
 	if err := c.restoreTopology(now); err != nil {
 		return fmt.Errorf("loading queues: %w", err)
 	}
+	err := c.store.ResultBuckets(func(class byte, bucket int64) error {
+		c.commits.RestoreBucket(class, bucket)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("loading results of commits: %w", err)
+	}
 	now = c.now()
-	err := c.store.Locks(func(name string, l *record.Lock) error {
+	err = c.store.Locks(func(name string, l *record.Lock) error {
 		c.locks.Restore(now, name, l)
 		return nil
 	})

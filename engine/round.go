@@ -35,6 +35,7 @@ func (c *core) decideRound() *round {
 	c.queues.SetRoom(room)
 	c.locks.Tick(now, b)
 	c.queues.Tick(now, b, c.store)
+	c.commits.Tick(now, b)
 	if k := c.unfinished; k != nil {
 		c.unfinished = nil
 		c.passOn(now, b, r, k)
@@ -82,6 +83,7 @@ func (c *core) pass(now machine.Time, b *store.Batch, r *round, k *call, room er
 // for a round is the first of the next.
 func (c *core) passOn(now machine.Time, b *store.Batch, r *round, k *call) {
 	c.passLock(now, b, k.cmd)
+	c.passCommit(now, b, k.cmd)
 	if !c.passQueue(now, b, k.cmd) {
 		c.unfinished = k
 		return

@@ -37,6 +37,7 @@ type metrics struct {
 	received       prometheus.Counter
 	handedBack     prometheus.Counter
 	settlements    *prometheus.CounterVec
+	commits        *prometheus.CounterVec
 }
 
 func newMetrics(s *Server) *metrics {
@@ -63,11 +64,12 @@ func newMetrics(s *Server) *metrics {
 		received:       prometheus.NewCounter(prometheus.CounterOpts{Name: "lockkeeper_messages_received_total", Help: "Messages delivered to clients."}),
 		handedBack:     prometheus.NewCounter(prometheus.CounterOpts{Name: "lockkeeper_messages_handed_back_total", Help: "Deliveries released because their client had gone."}),
 		settlements:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_deliveries_settled_total", Help: "Deliveries settled, by verb and outcome."}, []string{"verb", "code"}),
+		commits:        prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_commits_total", Help: "Commits, by outcome: ok, repeated, or the code of the problem."}, []string{"code"}),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lockkeeper_build_info", Help: "Always 1."}, []string{"version"})
 	build.WithLabelValues(s.cfg.Version).Set(1)
 	m.registry.MustRegister(m.requests, m.conns, m.grants, m.lockWait, m.losses, m.released, m.renewed, waiters,
-		m.published, m.received, m.handedBack, m.settlements, build,
+		m.published, m.received, m.handedBack, m.settlements, m.commits, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if s.cfg.Queues != nil {
 		m.registry.MustRegister(&queueCollector{conn: s.cfg.Queues})

@@ -17,10 +17,10 @@ const readyTimeout = 2 * time.Second
 func serveCapabilities(c *call) error {
 	out := wire.Capabilities{Service: wire.Service, Version: c.s.cfg.Version, Time: time.Now().UTC()}
 	if c.s.cfg.Locks != nil {
-		out.Locks = wire.NewLockCaps(c.s.cfg.Locks.Caps())
+		out.Locks = wire.NewLockCaps(c.s.lockCaps())
 	}
 	if c.s.cfg.Queues != nil {
-		out.Queues = wire.NewQueueCaps(c.s.cfg.Queues.Caps())
+		out.Queues = wire.NewQueueCaps(c.s.queueCaps())
 	}
 	return c.reply(&out)
 }

@@ -17,6 +17,7 @@ func TestTour(t *testing.T) {
 	d := start(t, nil)
 	tourOfLocks(t, d)
 	tourOfQueues(t, d)
+	tourOfCommits(t, d)
 	for _, path := range []string{"/v1/capabilities", "/openapi.json", "/metrics", "/healthz", "/readyz"} {
 		d.ok("GET", path, "", jsonOf(path))
 	}

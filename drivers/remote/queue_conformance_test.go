@@ -9,13 +9,22 @@ import (
 )
 
 func queueHarness(d *daemon) queuetest.Harness {
-	return queuetest.Harness{Open: func(t *testing.T) queuedriver.Conn {
-		c, err := openQueues(context.Background(), d.url()) // the suite opens one in a cleanup too
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}}
+	return queuetest.Harness{
+		Open: func(t *testing.T) queuedriver.Conn {
+			c, err := openQueues(context.Background(), d.url()) // the suite opens one in a cleanup too
+			if err != nil {
+				t.Fatal(err)
+			}
+			return c
+		},
+		Locks: func(t *testing.T) queuetest.Locks {
+			c, err := openLocks(context.Background(), d.url())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return suiteLocks{c}
+		},
+	}
 }
 
 func TestQueueConformance(t *testing.T) {

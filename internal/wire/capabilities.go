@@ -38,6 +38,7 @@ type LockCaps struct {
 	TTLPerConn         bool   `json:"ttl_per_conn"`
 	FailoverLosesGrant bool   `json:"failover_loses_grant"`
 	Durable            bool   `json:"durable"`
+	Store              string `json:"store,omitempty" doc:"commits can name locks if it is that of the queues"`
 }
 
 // NewLockCaps is the wire form of c.
@@ -46,7 +47,7 @@ func NewLockCaps(c lockdriver.Caps) *LockCaps {
 		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
 		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
 		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
-		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable,
+		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
 	}
 }
 
@@ -57,7 +58,7 @@ func (c *LockCaps) Driver() lockdriver.Caps {
 		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
 		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
 		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
-		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable,
+		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
 	}
 }
 
@@ -91,6 +92,9 @@ type QueueCaps struct {
 	Exclusive        bool `json:"exclusive"`
 	AutoDelete       bool `json:"auto_delete"`
 	Streams          bool `json:"streams"`
+	Commit           bool `json:"commit"`
+
+	Store string `json:"store,omitempty" doc:"commits can name locks if it is that of the locks"`
 
 	MinLease Millis `json:"min_lease_ms"`
 	MaxLease Millis `json:"max_lease_ms"`
@@ -104,7 +108,7 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
 		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
 	}
 }
@@ -116,7 +120,7 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams,
+		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
 		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
 	}
 }

@@ -118,6 +118,8 @@ type Problem struct { //nolint:errname // RFC 9457's word, and the schema's name
 	Instance string `json:"instance,omitempty" doc:"id of the request, as in the log and in X-Request-Id"`
 	Ticket   string `json:"ticket,omitempty" doc:"held: the place in the line; come back with it within a second"`
 	Position int    `json:"position,omitempty" doc:"held: 1 is the head of the line"`
+	Part     string `json:"part,omitempty" enum:"id,settle,publish,release,require" doc:"the part of a commit that could not be done, so that nothing was"`
+	Index    int    `json:"index,omitempty" doc:"which of the part; 0 if it is missing"`
 }
 
 // NewProblem makes a problem about a field; "" is about none.
@@ -139,6 +141,12 @@ func ProblemOf(err error) *Problem {
 	var p *Problem
 	if errors.As(err, &p) {
 		return p
+	}
+	var failed *queuedriver.CommitError
+	if errors.As(err, &failed) {
+		p := *ProblemOf(failed.Err)
+		p.Detail, p.Part, p.Index = failed.Error(), string(failed.Part), failed.Index
+		return &p
 	}
 	var f *lease.FieldError
 	if errors.As(err, &f) {
@@ -184,6 +192,11 @@ func (p *Problem) Err() error {
 	if p == nil {
 		return nil
 	}
+	if p.Part != "" {
+		inner := *p
+		inner.Part, inner.Index, inner.Detail = "", 0, strings.TrimPrefix(p.Detail, (&queuedriver.CommitError{Part: queuedriver.Part(p.Part), Index: p.Index, Err: errors.New("")}).Error())
+		return &queuedriver.CommitError{Part: queuedriver.Part(p.Part), Index: p.Index, Err: inner.Err()}
+	}
 	if p.Field != "" && errors.Is(infoOf(p.Code).err, lease.ErrInvalid) {
 		return &lease.FieldError{Field: driverField(p.Field), Reason: p.Reason}
 	}
@@ -200,7 +213,7 @@ func (e *remoteError) Unwrap() error { return e.kind }
 
 // durations are the fields of the drivers' requests that are named with their
 // unit on the wire.
-var durations = []string{"ttl", "lock_delay", "wait", "lease", "delay", "dedup_window", "backoff.min", "backoff.max"}
+var durations = []string{"ttl", "lock_delay", "wait", "lease", "delay", "dedup_window", "backoff.min", "backoff.max", "result_for"}
 
 func wireField(field string) string {
 	for _, d := range durations {

@@ -253,4 +253,9 @@ type Caps struct {
 	TTLPerConn         bool // one TTL for all leases of a connection
 	FailoverLosesGrant bool
 	Durable            bool // grants survive a restart of the backend
+
+	// Store names what the backend keeps everything in, if it keeps queues
+	// there too: their Caps have the same Store, and their commits can
+	// release and require locks. "": it has no queues.
+	Store string
 }

@@ -77,6 +77,20 @@ type Conn interface {
 	// settled, handed back or overtaken before; nothing is changed by that.
 	Settle(ctx context.Context, ss []Settlement) ([]Outcome, error)
 
+	// Commit does all of a Txn or nothing. An error that matches
+	// lease.ErrUnknown says that it may have been done; after any other
+	// nothing was, and a *CommitError says which part stood in the way:
+	// lease.ErrNotHeld for a delivery or a lock, what a Receipt would say for
+	// a message, lease.ErrConflict for an ID that was used with another
+	// content. lease.ErrNoSpace if it would make a full store grow. A
+	// message that its queue has seen before is no error: its Receipt says
+	// Duplicate. lease.ErrUnsupported without Caps.Commit, and for locks
+	// without Caps.Store.
+	Commit(ctx context.Context, t *Txn) (*TxnResult, error)
+	// Result returns the outcome that was recorded under a Txn's ID, with
+	// Repeated set; lease.ErrNotFound if there is none, or none any more.
+	Result(ctx context.Context, id string) (*TxnResult, error)
+
 	// Detach says that the consumer will not receive from the queue any
 	// more. Its deliveries stay leased.
 	Detach(ctx context.Context, queue, consumer string) error
@@ -319,6 +333,12 @@ type Caps struct {
 	Exclusive        bool
 	AutoDelete       bool
 	Streams          bool
+	Commit           bool // Conn.Commit and Conn.Result
+
+	// Store names what the backend keeps everything in, if it keeps locks
+	// there too: a Commit may name the locks of a connection whose Caps have
+	// the same Store. "": it has no locks.
+	Store string
 
 	MinLease, MaxLease time.Duration
 	MaxBody            int

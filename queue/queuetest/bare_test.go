@@ -96,3 +96,11 @@ func (b bare) Purge(context.Context, string) (int64, error) { return 0, unsuppor
 func (b bare) Redrive(context.Context, *driver.RedriveRequest) (int64, error) {
 	return 0, unsupported("Redrive")
 }
+
+func (b bare) Commit(_ context.Context, t *driver.Txn) (*driver.TxnResult, error) {
+	return nil, t.Validate(caps(b))
+}
+
+func (b bare) Result(context.Context, string) (*driver.TxnResult, error) {
+	return nil, unsupported("Result")
+}

@@ -253,6 +253,23 @@ var flawed = map[string]struct {
 	"an alternate gets everything":  {"Exchanges/an_alternate_is_not", flaws{alternateAlways: true}},
 	"an alternate can be deleted":   {"Exchanges/an_alternate_and", flaws{alternateForlorn: true}},
 	"bindings lead to nowhere":      {"Exchanges/deleting_either", flaws{endsKept: true}},
+
+	"a commit settles nothing":            {"Commit/a_commit_does", flaws{commitAcksNothing: true}},
+	"a commit forgets the order":          {"Commit/messages_of", flaws{lastFirst: true}},
+	"a commit counts no attempts":         {"Commit/each_verb", flaws{attemptsUncounted: true}},
+	"a commit believes in any token":      {"Commit/a_delivery_that", flaws{commitBelieves: true}},
+	"two commits settle one delivery":     {"Commit/of_many", flaws{commitBelieves: true}},
+	"a commit is done by half":            {"Commit/a_message_that", flaws{commitByHalf: true}},
+	"a commit knows no duplicates":        {"Commit/a_duplicate", flaws{dedupForgets: true}},
+	"a repeat is done again":              {"Commit/a_repeat", flaws{resultsForgotten: true}},
+	"an ID is enough for a repeat":        {"Commit/an_ID_with", flaws{digestIgnored: true}},
+	"the ID of a failed commit is kept":   {"Commit/a_failed", flaws{failuresKept: true}},
+	"results are not kept":                {"Commit/results_can", flaws{resultsForgotten: true}},
+	"results are kept for ever":           {"Commit/a_result_is", flaws{resultsForever: true}},
+	"a commit has no limits":              {"Commit/a_commit_past", flaws{commitUnlimited: true}},
+	"a commit keeps its locks":            {"Commit/a_commit_releases", flaws{locksKept: true}},
+	"a commit releases what it requires":  {"Commit/a_commit_requires", flaws{requireReleases: true}},
+	"a commit does not look at its locks": {"Commit/a_lock_that", flaws{requireIgnored: true}},
 }
 
 // TestFlaws does what TestFaults does with a reference that is wrong inside.

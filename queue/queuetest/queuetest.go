@@ -29,6 +29,10 @@ type Harness struct {
 	// nil: the backend keeps nothing, or cannot be restarted; the promises
 	// about restarts are then not tested.
 	Restart func(t *testing.T)
+	// Locks opens a connection to the locks in the store of the queues, which
+	// their Caps.Store says to be there; nil: there are none. Connections
+	// made after a Restart are to the backend that it started.
+	Locks func(t *testing.T) Locks
 	// Lease is the unit of time of the suite: deliveries are leased for it
 	// where they are meant to expire. At least what the backend can take,
 	// and long enough that the machine does not stall for half of it. 0
@@ -71,6 +75,7 @@ func Run(t *testing.T, h Harness) {
 		{"Order", orderChecks},
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
+		{"Commit", commitChecks},
 	}
 	if h.Restart != nil {
 		groups = append(groups, struct {

@@ -25,6 +25,8 @@ type reference struct {
 	exchanges map[string]driver.Exchange
 	queues    map[string]*refQueue
 	bindings  []driver.Binding
+	locks     map[string]driver.LockRef
+	results   map[string]*refResult
 	token     lease.Token
 	changed   chan struct{} // closed, and replaced, when something may have become receivable
 }
@@ -49,6 +51,17 @@ type flaws struct {
 	alternateForlorn  bool // an alternate can be deleted
 	endsKept          bool // bindings to a deleted exchange stay
 	cancelNothing     bool // CancelScheduled only says so
+	commitBelieves    bool // a commit settles what is not held
+	commitByHalf      bool // a commit that fails has published
+	requireIgnored    bool // locks that are required need not be held
+	requireReleases   bool // locks that are required are released
+	locksKept         bool // locks stay held through a commit that releases them
+	resultsForgotten  bool // a commit's ID is not remembered
+	resultsForever    bool // it is never forgotten
+	digestIgnored     bool // an ID is enough for a repeat
+	failuresKept      bool // the ID of a commit that failed is remembered
+	commitAcksNothing bool // a commit leaves its deliveries as they are
+	commitUnlimited   bool // a commit may be of any size
 }
 
 type refQueue struct {
@@ -80,6 +93,8 @@ func newReference() *reference {
 	return &reference{
 		exchanges: map[string]driver.Exchange{},
 		queues:    map[string]*refQueue{},
+		locks:     map[string]driver.LockRef{},
+		results:   map[string]*refResult{},
 		changed:   make(chan struct{}),
 	}
 }
@@ -103,7 +118,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true,
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }

@@ -24,6 +24,7 @@ var restartChecks = []check{
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},
 	{"bindings between exchanges and alternates survive", restartExchanges},
+	{"what was committed stays, and its ID is known", restartCommit},
 }
 
 func restartMessages(s *suite) {
@@ -242,4 +243,26 @@ func restartCancel(s *suite) {
 		s.Fatalf("CancelScheduled: %v", err)
 	}
 	s.want(q, "stays")
+}
+
+func restartCommit(s *suite) {
+	if !s.commits() {
+		return
+	}
+	in, out := s.queue("in"), s.queue("out")
+	s.bodies(to(in), "1", "2")
+	ds := s.receive(in, 2)
+	done, free := s.transfer(s.name("done"), ds[0], out), s.transfer(s.name("free"), ds[1], out)
+	first := s.commit(done)
+	s.restart()
+	s.wantResult(done.ID, first)
+	if !s.commit(done).Repeated {
+		s.Error("a commit from before the restart is not known")
+	}
+	if s.commit(free).Repeated {
+		s.Error("a commit that was not made is known")
+	}
+	s.restart()
+	s.want(out, "x", "y", "x", "y")
+	s.none(in)
 }

@@ -30,6 +30,7 @@ func harness(t *testing.T) queuetest.Harness {
 			e.Close()
 			e = open(t)
 		},
+		Locks:    func(*testing.T) queuetest.Locks { return driverLocks{e.Locks()} },
 		Lease:    250 * time.Millisecond,
 		Patience: patience(),
 	}
@@ -54,6 +55,7 @@ func TestReference(t *testing.T) {
 	r.flaws = flawed[os.Getenv(faultVariable)].flaws
 	var open []*refConn
 	queuetest.Run(t, queuetest.Harness{
+		Locks: func(*testing.T) queuetest.Locks { return refLocks{r} },
 		Open: func(*testing.T) driver.Conn {
 			c := r.connect()
 			open = append(open, c)

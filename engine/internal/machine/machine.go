@@ -5,7 +5,7 @@
 //
 // The shell (package engine) drives it, from one goroutine, in rounds:
 //
-//  1. let it expire what is due (Locks.Tick, Queues.Tick),
+//  1. let it expire what is due (Locks.Tick, Queues.Tick, Commits.Tick),
 //  2. pass the commands that have queued up,
 //  3. let it hand messages to waiting receivers (Queues.Dispatch), and say
 //     what has changed (Locks.Write),
@@ -73,6 +73,9 @@ type Changes interface {
 	PutSeen(q uint32, bucket int64, id string)
 	DropSeen(q uint32, below int64) // all buckets before this one
 	PutCounters(q uint32, c *record.Counters)
+
+	PutResult(class byte, bucket int64, id string, r *record.Result)
+	DropResults(class byte, below int64) // all buckets of the class before this one
 }
 
 // NewBlock is one block to be stored: its messages, and their index.
@@ -100,6 +103,9 @@ type View interface {
 	FindDelayed(q uint32, id string) ([]record.DelayedAt, error)
 	// Seen reports whether the id is in a bucket from..to.
 	Seen(q uint32, from, to int64, id string) (bool, error)
+	// Result returns what a commit recorded under its id, nil if it is not
+	// in this bucket.
+	Result(class byte, bucket int64, id string) (*record.Result, error)
 }
 
 // Tokens hands out fencing tokens, for locks and deliveries alike. Each is

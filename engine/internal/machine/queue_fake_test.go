@@ -19,6 +19,14 @@ type fakeStore struct {
 	exchanges map[string]queuedriver.Exchange
 	bindings  map[string]queuedriver.Binding
 	queues    map[uint32]*fakeQueue
+	results   map[fakeResult]record.Result
+}
+
+// fakeResult is where a result of a commit lies.
+type fakeResult struct {
+	class  byte
+	bucket int64
+	id     string
 }
 
 type fakeQueue struct {
@@ -39,6 +47,7 @@ func newFakeStore() *fakeStore {
 		exchanges: make(map[string]queuedriver.Exchange),
 		bindings:  make(map[string]queuedriver.Binding),
 		queues:    make(map[uint32]*fakeQueue),
+		results:   make(map[fakeResult]record.Result),
 	}
 }
 
@@ -193,6 +202,27 @@ func (s *fakeStore) DropSeen(q uint32, below int64) {
 func (s *fakeStore) PutCounters(q uint32, c *record.Counters) {
 	v := *c
 	s.of(q, func(f *fakeQueue) { f.counters = &v })
+}
+
+func (s *fakeStore) PutResult(class byte, bucket int64, id string, r *record.Result) {
+	c := *r
+	s.add(func() { s.results[fakeResult{class, bucket, id}] = c })
+}
+func (s *fakeStore) DropResults(class byte, below int64) {
+	s.add(func() {
+		for at := range s.results {
+			if at.class == class && at.bucket < below {
+				delete(s.results, at)
+			}
+		}
+	})
+}
+func (s *fakeStore) Result(class byte, bucket int64, id string) (*record.Result, error) {
+	r, ok := s.results[fakeResult{class, bucket, id}]
+	if !ok {
+		return nil, nil
+	}
+	return &r, nil
 }
 
 func (s *fakeStore) LoadIndex(q uint32, from uint64, most int) ([]record.IndexBlock, error) {

@@ -36,24 +36,13 @@ func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) bool {
 }
 
 func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
-	to, err := m.route(p.Route, p.Message.Headers, to)
-	if err == nil && len(to) == 0 && p.Mandatory {
-		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
-	}
-	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
-	if err == nil {
-		err = checkFanOut(&rec, to)
-	}
-	// First look in all of them, so that one that cannot be read leaves the
-	// message in none.
-	for i := 0; i < len(to) && err == nil; i++ {
-		to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID)
-	}
+	to, err := m.look(now, ch, view, p, to)
 	if err != nil {
 		r.Err = err
 		return to
 	}
 	r.Queues = len(to)
+	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
 	duplicates := 0
 	due := dueAt(now, p.Message)
 	for _, q := range to {
@@ -73,6 +62,23 @@ func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publish
 	}
 	r.Duplicate = duplicates > 0 && duplicates == len(to)
 	return to
+}
+
+// look returns the queues that a message goes to, with queue.known set in
+// each, or why it cannot be published. No queue gets anything by that: one
+// that cannot be read leaves the message in none.
+func (m *Queues) look(now Time, ch Changes, view View, p *queuedriver.Publishing, to []*queue) ([]*queue, error) {
+	to, err := m.route(p.Route, p.Message.Headers, to)
+	if err == nil && len(to) == 0 && p.Mandatory {
+		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
+	}
+	if err == nil {
+		err = checkFanOut(&record.Message{Route: p.Route, Message: p.Message}, to)
+	}
+	for i := 0; i < len(to) && err == nil; i++ {
+		to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID)
+	}
+	return to, err
 }
 
 // size is about how much room a copy of a message takes.

@@ -27,13 +27,9 @@ func (m *Queues) Settle(now Time, ch Changes, view View, c *Settle) bool {
 }
 
 func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settlement) queuedriver.Outcome {
-	q, err := m.find(s.Ref.Queue)
+	q, f, err := m.flight(&s.Ref)
 	if err != nil {
 		return queuedriver.Outcome{Err: err}
-	}
-	f := q.flights[s.Ref.Seq]
-	if f == nil || f.token != s.Ref.Token {
-		return queuedriver.Outcome{Err: fmt.Errorf("delivery %d of queue %q: %w", s.Ref.Seq, q.spec.Name, lease.ErrNotHeld)}
 	}
 	m.touch(q)
 	switch s.Verb {
@@ -57,6 +53,19 @@ func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settleme
 		return queuedriver.Outcome{TTL: m.extend(now, ch, q, f, s.TTL)}
 	}
 	return queuedriver.Outcome{}
+}
+
+// flight returns the live delivery that ref names.
+func (m *Queues) flight(ref *queuedriver.Ref) (*queue, *flight, error) {
+	q, err := m.find(ref.Queue)
+	if err != nil {
+		return nil, nil, err
+	}
+	f := q.flights[ref.Seq]
+	if f == nil || f.token != ref.Token {
+		return nil, nil, fmt.Errorf("delivery %d of queue %q: %w", ref.Seq, q.spec.Name, lease.ErrNotHeld)
+	}
+	return q, f, nil
 }
 
 // extend gives a delivery its lease anew. A lease that is longer than the
@@ -136,10 +145,28 @@ func (m *Queues) deadLetter(now Time, view View, q *queue, f *flight, reason, wh
 	if m.room != nil {
 		return false
 	}
-	rec, err := view.Message(q.id, q.blockOf(f.seq), f.seq)
+	dead, to, err := m.letter(now, view, q, f, reason, why, attempts)
 	if err != nil {
 		_ = m.fault(q, err)
 		return false
+	}
+	if len(to) == 0 {
+		return false
+	}
+	for _, d := range to {
+		m.enqueue(d, *dead)
+		d.counters.Published++
+	}
+	q.counters.DeadLettered++
+	return true
+}
+
+// letter makes the copy of a message that is dead-lettered, and says to which
+// queues it goes: to none if the route leads nowhere.
+func (m *Queues) letter(now Time, view View, q *queue, f *flight, reason, why string, attempts uint32) (*record.Message, []*queue, error) {
+	rec, err := view.Message(q.id, q.blockOf(f.seq), f.seq)
+	if err != nil {
+		return nil, nil, err
 	}
 	route := *q.spec.DeadLetter
 	if route.Key == "" {
@@ -149,20 +176,11 @@ func (m *Queues) deadLetter(now Time, view View, q *queue, f *flight, reason, wh
 	msg.Headers = deathHeaders(now, q, rec, reason, why, attempts)
 	msg.Delay, msg.NotBefore = 0, time.Time{}
 	to, err := m.route(route, msg.Headers, nil)
-	if err != nil || len(to) == 0 {
-		return false
+	if err != nil {
+		return nil, nil, nil //nolint:nilerr // an exchange that is gone leads nowhere
 	}
-	dead := record.Message{Route: route, Published: now.Wall, Message: &msg}
-	if err := checkFanOut(&dead, to); err != nil {
-		_ = m.fault(q, err)
-		return false
-	}
-	for _, d := range to {
-		m.enqueue(d, dead)
-		d.counters.Published++
-	}
-	q.counters.DeadLettered++
-	return true
+	dead := &record.Message{Route: route, Published: now.Wall, Message: &msg}
+	return dead, to, checkFanOut(dead, to)
 }
 
 func deathHeaders(now Time, q *queue, rec *record.Message, reason, why string, attempts uint32) queuedriver.Headers {

@@ -140,3 +140,18 @@ type Counters struct {
 	Overflowed int64
 	Refused    int64
 }
+
+// Result is the outcome of a commit, kept under its id.
+type Result struct {
+	Digest   [32]byte // of what the commit did
+	Until    int64    // wall clock, Unix nanoseconds: not known any more after it
+	Settled  []bool   // dead-lettered or not
+	Receipts []Receipt
+	Result   []byte
+}
+
+// Receipt is the outcome of a publish within a commit.
+type Receipt struct {
+	Queues    int
+	Duplicate bool
+}

@@ -97,6 +97,8 @@ var codecs = []codec{
 	codecOf("attempt", Attempt{Count: 3, LastToken: 1 << 50, NotBefore: -1}, AppendAttempt, DecodeAttempt),
 	codecOf("fetch", Fetch{Consumer: "c", TTL: time.Second, FirstToken: 9, Seqs: []uint64{5, 6, 3, 1<<64 - 1}}, AppendFetch, DecodeFetch),
 	codecOf("delayed", Delayed{Due: 77, Seq: 8, Message: fullMessage}, AppendDelayed, DecodeDelayed),
+	codecOf("result", Result{Digest: [32]byte{1, 31: 32}, Until: -7, Settled: []bool{true, false},
+		Receipts: []Receipt{{Queues: 300, Duplicate: true}, {}}, Result: []byte("ok")}, AppendResult, DecodeResult),
 	{"number", uint64(300),
 		func(v any) []byte { return AppendNumber(nil, v.(uint64)) },
 		func(b []byte) (any, error) { n, err := DecodeNumber(b); return n, err },
@@ -349,6 +351,7 @@ func fuzzCodec(f *testing.F, name string) {
 
 func FuzzMeta(f *testing.F)     { fuzzCodec(f, "meta") }
 func FuzzNumber(f *testing.F)   { fuzzCodec(f, "number") }
+func FuzzResult(f *testing.F)   { fuzzCodec(f, "result") }
 func FuzzLock(f *testing.F)     { fuzzCodec(f, "lock") }
 func FuzzExchange(f *testing.F) { fuzzCodec(f, "exchange") }
 func FuzzQueue(f *testing.F)    { fuzzCodec(f, "queue") }

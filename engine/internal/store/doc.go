@@ -36,11 +36,18 @@
 //	                        value; the hash is of the id
 //	u q4 bucket8 hash       a dedup id: empty value; the hash is of the id
 //	c q4                    record.Counters
+//	y class1 bucket8 hash   record.Result of a commit; the hash is of its id
 //
 // Reserved: "o q4 consumer" (stream offsets).
 //
 // A store that was made before there was x gets it at its first open: one
 // pass over d.
+//
+// Results of commits lie in buckets by the time of the commit, whose width
+// depends on the class: class n has buckets of 4^n minutes. A result has the
+// class of which three buckets last as long as it is to be remembered, and a
+// bucket that is over for that long is dropped as one range. Until when a
+// result counts is in its record.
 //
 // Every value is a record sealed with a checksum over its key and itself
 // (record.Seal), but for blocks, which have a checksum for each message

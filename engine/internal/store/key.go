@@ -22,6 +22,7 @@ const (
 	keySeen     = 'u'
 	keyCounters = 'c'
 	keyCancel   = 'x'
+	keyResult   = 'y'
 	keyOffset   = 'o' // reserved
 )
 
@@ -104,7 +105,7 @@ func hash128(b []byte) [16]byte {
 func tail(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
 // keyLengths of the kinds whose keys have one.
-var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5, keyCancel: 37}
+var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5, keyCancel: 37, keyResult: 26}
 
 // keyName is how messages name a key: its kind and the rest.
 func keyName(key []byte) string {
@@ -114,6 +115,8 @@ func keyName(key []byte) string {
 	switch kind := key[0]; {
 	case kind == keyLock:
 		return fmt.Sprintf("lock %q", key[1:])
+	case kind == keyResult && len(key) == keyLengths[kind]:
+		return fmt.Sprintf("result of a commit, %x", key[1:])
 	case kind == keyTopology && len(key) > 2 && key[1] != topologyBinding:
 		return fmt.Sprintf("topology %c %q", key[1], key[2:])
 	case keyLengths[kind] == len(key):

@@ -85,6 +85,9 @@ func (s *Store) unlock() error {
 	return err
 }
 
+// Dir returns Options.Dir.
+func (s *Store) Dir() string { return s.opts.Dir }
+
 // Failed is closed when the store has failed.
 func (s *Store) Failed() <-chan struct{} { return s.failure.done }
 
