@@ -15,12 +15,19 @@ import (
 // terminal is a pseudo-terminal at which a person sits.
 type terminal struct {
 	*livetest.Terminal
-	t *testing.T
+	t       *testing.T
+	awaited string
 }
 
 func openTerminal(t *testing.T) *terminal {
 	t.Helper()
-	return &terminal{livetest.OpenTerminal(t), t}
+	term := &terminal{Terminal: livetest.OpenTerminal(t), t: t}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the terminal, when %q was awaited last:\n%s", term.awaited, term.History())
+		}
+	})
+	return term
 }
 
 // run starts lockkeeper in the terminal's foreground.
@@ -64,11 +71,7 @@ func (term *terminal) enter(args ...string) (pid func() int) {
 // shows waits until the screen satisfies ok.
 func (term *terminal) shows(what string, ok func(screen string) bool) {
 	term.t.Helper()
-	term.t.Cleanup(func() {
-		if term.t.Failed() {
-			term.t.Logf("when %q was awaited, or later:\n%s", what, term.History())
-		}
-	})
+	term.awaited = what
 	eventually(term.t, what, func() bool { return ok(term.String()) })
 }
 

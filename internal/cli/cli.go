@@ -100,7 +100,7 @@ with the status of its command.`,
 		a.lockCommand(), a.locksCommand(), a.revokeCommand(),
 		a.applyCommand(), a.queuesCommand(), a.declareCommand(), a.publishCommand(), a.consumeCommand(),
 		a.peekCommand(), a.cancelCommand(), a.purgeCommand(), a.redriveCommand(), a.deleteCommand(),
-		a.serveCommand(), a.benchCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
+		a.serveCommand(), a.topCommand(), a.benchCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
 	)
 	return root
 }

@@ -121,7 +121,8 @@ func watchLive[T any](ctx context.Context, a *app, w *watching, what *shown[T]) 
 	// What cannot be reached at all is an error of the command line, which
 	// is to stay on the terminal.
 	fetch := bounded(what.fetch)
-	if _, err := fetch(ctx); err != nil {
+	first, err := fetch(ctx)
+	if err != nil {
 		return err
 	}
 	screen, err := live.Open(a.In, live.Terminal(a.Out))
@@ -132,6 +133,7 @@ func watchLive[T any](ctx context.Context, a *app, w *watching, what *shown[T]) 
 	v := &live.View[T]{
 		Interval: w.interval,
 		Fetch:    fetch,
+		First:    &first,
 		Draw: func(s *live.State[T]) []live.Line {
 			lines := a.heading(strings.TrimSpace("lockkeeper "+what.title), w.interval, &s.Status)
 			lines = append(lines, live.Line{})
@@ -155,8 +157,11 @@ func watchLive[T any](ctx context.Context, a *app, w *watching, what *shown[T]) 
 // heading is what the top of a screen says: what is shown, of which server,
 // and whether the server answers.
 func (a *app) heading(title string, interval time.Duration, s *live.Status) []live.Line {
-	at := s.Now.Format(time.TimeOnly)
-	lines := []live.Line{{Text: fmt.Sprintf("%s  %s  %s  every %v", title, a.shownURL(), at, interval), Style: live.Reverse}}
+	at, often := s.Now.Format(time.TimeOnly), fmt.Sprintf("every %v", interval)
+	if s.Paused {
+		at, often = s.At.Format(time.TimeOnly), "paused"
+	}
+	lines := []live.Line{{Text: fmt.Sprintf("%s  %s  %s  %s", title, at, often, a.shownURL()), Style: live.Reverse}}
 	switch {
 	case s.Err != nil:
 		lines = append(lines, live.Line{Style: live.Alarm, Text: fmt.Sprintf(

@@ -30,6 +30,8 @@ type View[T any] struct {
 	// Fetch asks for the next value, one call at a time. Its context ends
 	// with Run and with Refetch.
 	Fetch func(context.Context) (T, error)
+	// First is a value that is there already; nil: none is.
+	First *T
 	// Interval is from the beginning of one Fetch to the beginning of the
 	// next. 0 is for a Fetch that waits for a change itself.
 	Interval time.Duration
@@ -55,6 +57,7 @@ type Status struct {
 	Failing time.Time // since when they fail
 	Asked   time.Time // when the Fetch that is under way began; zero: none is
 
+	Paused        bool
 	Now           time.Time
 	Width, Height int
 }
@@ -75,6 +78,11 @@ const (
 func Run[T any](ctx context.Context, s *Screen, v *View[T]) error {
 	r := &running[T]{s: s, v: v, results: make(chan result[T], 1), timer: time.NewTimer(0), dirty: true}
 	defer r.stop()
+	if v.First != nil {
+		now := time.Now()
+		r.state.Value, r.state.At = *v.First, now
+		r.next = now.Add(v.Interval)
+	}
 	for {
 		r.begin(ctx)
 		r.timer.Reset(r.sleep())
@@ -219,7 +227,7 @@ func (r *running[T]) draw() error {
 		return nil
 	}
 	r.drawn, r.dirty = now, false
-	r.state.Now = now
+	r.state.Now, r.state.Paused = now, r.v.Paused
 	r.state.Width, r.state.Height = r.s.Size()
 	return r.s.draw(r.v.Draw(&r.state))
 }

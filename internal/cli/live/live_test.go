@@ -98,6 +98,26 @@ func TestTableFitsIntoTheWidth(t *testing.T) {
 	}
 }
 
+// The one that would be left out first becomes shorter first.
+func TestTableShortensWhatMattersLess(t *testing.T) {
+	table := &Table{
+		Columns: []Column{{Title: "NAME", Flex: true}, {Title: "HOLDER", Flex: true, Drop: 1}},
+		Rows:    [][]string{{strings.Repeat("n", 20), strings.Repeat("h", 15)}},
+	}
+	for width, want := range map[int]string{
+		37: "nnnnnnnnnnnnnnnnnnnn  hhhhhhhhhhhhhhh",
+		36: "nnnnnnnnnnnnnnnnnnnn  hhhhhhhhhhhhh…",
+		34: "nnnnnnnnnnnnnnnnnnnn  hhhhhhhhhhh…",
+		33: "nnnnnnnnnnnnnnnnnn…  hhhhhhhhhhh…",
+		26: "nnnnnnnnnnn…  hhhhhhhhhhh…",
+		25: "nnnnnnnnnnnnnnnnnnnn",
+	} {
+		if got := table.Lines(width)[1].Text; got != want {
+			t.Errorf("width %d: %q, want %q", width, got, want)
+		}
+	}
+}
+
 func TestScroll(t *testing.T) {
 	all := Lines("T\n1\n2\n3\n4\n5\n")
 	var s Scroll

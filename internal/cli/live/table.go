@@ -1,6 +1,7 @@
 package live
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -9,7 +10,8 @@ import (
 type Column struct {
 	Title string
 	Right bool // numbers
-	// Flex columns are shortened where the table is too wide, down to minFlex.
+	// Flex columns are shortened where the table is too wide, down to
+	// minFlex: first those with the largest Drop, of these the widest.
 	Flex bool
 	// Drop says in which order columns go if that does not make it narrow
 	// enough: the largest first. A column with 0 stays.
@@ -91,18 +93,27 @@ func (t *Table) fit(shown, widths []int, width int) []int {
 		shown = slices.DeleteFunc(shown, func(i int) bool { return i == last })
 	}
 	for over := excess(false); over > 0; over-- {
-		widest := -1
-		for _, i := range shown {
-			if t.Columns[i].Flex && widths[i] > minFlex && (widest < 0 || widths[i] > widths[widest]) {
-				widest = i
-			}
-		}
-		if widest < 0 {
+		i := t.shortened(shown, widths)
+		if i < 0 {
 			break
 		}
-		widths[widest]--
+		widths[i]--
 	}
 	return shown
+}
+
+// shortened is the column that is to become shorter; -1: none can.
+func (t *Table) shortened(shown, widths []int) int {
+	best := -1
+	for _, i := range shown {
+		if !t.Columns[i].Flex || widths[i] <= minFlex {
+			continue
+		}
+		if best < 0 || cmp.Or(cmp.Compare(t.Columns[i].Drop, t.Columns[best].Drop), cmp.Compare(widths[i], widths[best])) > 0 {
+			best = i
+		}
+	}
+	return best
 }
 
 func (t *Table) line(cells []string, shown, widths []int) string {
