@@ -43,6 +43,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		Alternate:        true,
 		CancelScheduled:  true,
 		Commit:           true,
+		Priorities:       true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,

@@ -75,6 +75,9 @@ func (c *core) restoreQueue(now machine.Time, q *record.Queue) error {
 	if counters.NextSeq != 0 {
 		s.Counters = &counters
 	}
+	if s.Lower, err = c.store.Levels(q.ID); err != nil {
+		return err
+	}
 	err = c.store.Acks(q.ID, func(segment uint64, a *record.AckSet) error {
 		s.Acks[segment] = a
 		return nil

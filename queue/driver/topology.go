@@ -87,9 +87,10 @@ type Queue struct {
 	Type QueueType
 	// MaxPriority is the highest priority that the queue tells apart, 0 (none)
 	// to MaxPriority: a message of a higher one counts as of this one. Higher
-	// priorities are delivered first. A message with an OrderKey is refused
-	// by a queue with priorities: its order could not be kept. Needs
-	// Caps.Priorities.
+	// priorities are delivered first, whatever that means for lower ones. A
+	// message with an OrderKey is refused by a queue with priorities: its
+	// order could not be kept. (As a dead letter it stays where it was.)
+	// Needs Caps.Priorities.
 	MaxPriority uint8
 	// MessageTTL is after how long a message that is not in flight is
 	// dead-lettered, or dropped if the queue has no dead letter; the shorter

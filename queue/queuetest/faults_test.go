@@ -123,6 +123,14 @@ var faults = map[string]fault{
 			t.Exchanges[i].Alternate = ""
 		}
 	}},
+	"priorities are ignored": {check: "Priority/higher", declare: func(t *driver.Topology) {
+		for i := range t.Queues {
+			t.Queues[i].MaxPriority = 0
+		}
+	}},
+	"priorities share a place": {check: "Priority/one_above", publish: messages(func(_ *driver.Publishing, m *driver.Message) {
+		m.Priority = min(m.Priority, 2)
+	})},
 	"a second binding is lost": {check: "Routing/topic", declare: func(t *driver.Topology) {
 		if len(t.Bindings) > 1 {
 			t.Bindings = t.Bindings[:len(t.Bindings)-1]

@@ -73,6 +73,7 @@ func Run(t *testing.T, h Harness) {
 		{"Dedup", dedupChecks},
 		{"Delay", delayChecks},
 		{"Order", orderChecks},
+		{"Priority", priorityChecks},
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
 		{"Commit", commitChecks},

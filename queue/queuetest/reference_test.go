@@ -2,6 +2,7 @@ package queuetest_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -118,7 +119,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Commit: true, Store: "reference",
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -196,8 +197,17 @@ func (q *refQueue) soon(at time.Time) {
 
 func (q *refQueue) append(m *refMessage) {
 	q.seq++
-	m.seq = q.seq
-	q.messages = append(q.messages, m)
+	m.seq = uint64(q.spec.MaxPriority-min(q.spec.MaxPriority, m.message.Priority))<<32 | q.seq
+	i, _ := slices.BinarySearchFunc(q.messages, m.seq, func(m *refMessage, seq uint64) int { return cmp.Compare(m.seq, seq) })
+	q.messages = slices.Insert(q.messages, i, m)
+}
+
+// admit returns why q does not take a message.
+func (q *refQueue) admit(m *driver.Message) error {
+	if q.spec.MaxPriority > 0 && m.OrderKey != "" {
+		return lease.Invalidf("message.order_key", "is not for a queue with priorities")
+	}
+	return nil
 }
 
 func (q *refQueue) remove(m *refMessage) {
@@ -240,6 +250,11 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 	}
 	if err != nil {
 		return driver.Receipt{Err: err}
+	}
+	for _, q := range to {
+		if err := q.admit(p.Message); err != nil {
+			return driver.Receipt{Err: err}
+		}
 	}
 	m := *p.Message
 	m.Body, m.Headers = bytes.Clone(m.Body), maps.Clone(m.Headers)

@@ -20,6 +20,7 @@ var restartChecks = []check{
 	{"tokens go on growing", restartTokens},
 	{"schedules survive", restartDelay},
 	{"a cancelled schedule stays cancelled", restartCancel},
+	{"priorities survive", restartPriorities},
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},

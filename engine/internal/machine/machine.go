@@ -76,6 +76,7 @@ type Changes interface {
 
 	PutResult(class byte, bucket int64, id string, r *record.Result)
 	DropResults(class byte, below int64) // all buckets of the class before this one
+	PutLevels(q uint32, lower []record.Level)
 }
 
 // NewBlock is one block to be stored: its messages, and their index.

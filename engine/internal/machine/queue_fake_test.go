@@ -32,6 +32,7 @@ type fakeResult struct {
 type fakeQueue struct {
 	rec      record.Queue
 	counters *record.Counters
+	lower    []record.Level
 	blocks   map[uint64]NewBlock
 	bodies   map[uint64]bool // of blocks
 	acks     map[uint64]*record.AckSet
@@ -225,6 +226,11 @@ func (s *fakeStore) Result(class byte, bucket int64, id string) (*record.Result,
 	return &r, nil
 }
 
+func (s *fakeStore) PutLevels(q uint32, lower []record.Level) {
+	v := slices.Clone(lower)
+	s.of(q, func(f *fakeQueue) { f.lower = v })
+}
+
 func (s *fakeStore) LoadIndex(q uint32, from uint64, most int) ([]record.IndexBlock, error) {
 	var bs []record.IndexBlock
 	for _, b := range s.queues[q].blocks {
@@ -300,7 +306,7 @@ func (s *fakeStore) reopen(now Time, limits queueLimits) *Queues {
 		m.RestoreExchange(e)
 	}
 	for _, f := range s.queues {
-		st := &QueueState{Queue: f.rec, Counters: f.counters, Acks: f.acks, Attempts: f.attempts, Fetches: make(map[uint64]*record.Fetch)}
+		st := &QueueState{Queue: f.rec, Counters: f.counters, Lower: f.lower, Acks: f.acks, Attempts: f.attempts, Fetches: make(map[uint64]*record.Fetch)}
 		for id, r := range f.fetches {
 			st.Fetches[id] = &r
 		}

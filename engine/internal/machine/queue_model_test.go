@@ -23,6 +23,7 @@ type queueModel struct {
 	store  *fakeStore
 	m      *Queues
 	limits queueLimits
+	ranked bool // the queue has priorities instead of keys
 
 	published int
 	last      lease.Token
@@ -36,7 +37,11 @@ type queueModel struct {
 type modelMessage struct {
 	id, key  string
 	done     bool
-	due      int64 // wall time, while it is scheduled; 0: it is not
+	priority uint8
+	restored bool          // its delivery was before a crash
+	late     bool          // was scheduled: its place in the order is not known
+	again    lease.Instant // failed: not before; 1: it is not known when
+	due      int64         // wall time, while it is scheduled; 0: it is not
 	dead     bool
 	attempts int
 	until    lease.Instant // live delivery, if any
@@ -49,7 +54,10 @@ type modelDelivery struct {
 	msg *modelMessage
 }
 
-const modelLimit = 4 // attempts
+const (
+	modelLimit    = 4 // attempts
+	modelPriority = 3
+)
 
 func newQueueModel(t *testing.T, seed int64) *queueModel {
 	t.Helper()
@@ -62,6 +70,9 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 	if seed%2 == 1 {
 		m.limits.attempts = 6 // past which only what has failed before goes on
 	}
+	if m.ranked = seed%4 == 2; m.ranked {
+		m.limits.inFlight = 1000 // the order is strict
+	}
 	m.m = m.store.reopen(m.now, m.limits)
 	top := &queuedriver.Topology{
 		Exchanges: []queuedriver.Exchange{{Name: "dead", Kind: queuedriver.Fanout}},
@@ -71,7 +82,10 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 		},
 		Bindings: []queuedriver.Binding{{Exchange: "dead", Queue: "graves"}},
 	}
-	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour}); err != nil {
+	if m.ranked {
+		top.Queues[0].MaxPriority = modelPriority
+	}
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true}); err != nil {
 		t.Fatal(err)
 	}
 	c := &Declare{Topology: top}
@@ -136,8 +150,27 @@ func (m *queueModel) delivered(r *Receive, l Leased) {
 	if msg.key != "" && m.keys[msg.key][0] != msg {
 		m.t.Fatalf("%s of key %s delivered before %s", msg.id, msg.key, m.keys[msg.key][0].id)
 	}
-	msg.until, msg.token = m.now.Mono.Add(r.TTL), l.Token
+	if m.ranked {
+		m.wantFirst(msg)
+	}
+	msg.until, msg.token, msg.again = m.now.Mono.Add(r.TTL), l.Token, 0
+	msg.restored = false
 	m.held = append(m.held, modelDelivery{queuedriver.Ref{Queue: "work", Seq: l.Seq, Token: l.Token}, msg})
+}
+
+// wantFirst checks that nothing is before a message that is delivered.
+func (m *queueModel) wantFirst(msg *modelMessage) {
+	m.t.Helper()
+	rank := min(msg.priority, modelPriority)
+	for _, other := range m.msgs {
+		if other == msg || other.done || other.until != 0 || other.due != 0 || other.again == 1 || other.again > m.now.Mono {
+			continue
+		}
+		r := min(other.priority, modelPriority)
+		if r > rank || r == rank && other.order < msg.order && !other.late && !msg.late {
+			m.t.Fatalf("%+v delivered before %+v", *msg, *other)
+		}
+	}
 }
 
 // buried checks a dead letter and acks it.
@@ -171,15 +204,17 @@ func (m *queueModel) publish(n int) {
 	c := &Publish{}
 	for range n {
 		msg := &modelMessage{id: fmt.Sprint("m", m.published), order: m.published}
-		if m.rand.IntN(3) > 0 {
+		if m.ranked {
+			msg.priority = uint8(m.rand.IntN(modelPriority + 3))
+		} else if m.rand.IntN(3) > 0 {
 			msg.key = fmt.Sprint("k", m.rand.IntN(12))
 		}
 		m.published++
-		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Body: make([]byte, m.rand.IntN(9000))}
+		qm := &queuedriver.Message{ID: msg.id, OrderKey: msg.key, Priority: msg.priority, Body: make([]byte, m.rand.IntN(9000))}
 		if msg.key == "" && m.rand.IntN(4) == 0 {
 			qm.Delay = time.Duration(m.rand.IntN(3000)) * time.Millisecond
 			if qm.Delay > 0 {
-				msg.due = m.now.Wall + int64(qm.Delay)
+				msg.due, msg.late = m.now.Wall+int64(qm.Delay), true
 				m.scheduled = append(m.scheduled, msg)
 			}
 		} else if msg.key != "" {
@@ -243,8 +278,10 @@ func (m *queueModel) settle() {
 	case queuedriver.Ack:
 		m.end(d.msg)
 	case queuedriver.Nack:
-		d.msg.until = 0
-		d.msg.attempts++
+		d.msg.until, d.msg.again = 0, m.now.Mono.Add(s.Delay)
+		if d.msg.attempts++; d.msg.restored {
+			d.msg.again = 1
+		}
 		if o.DeadLettered != (d.msg.attempts == modelLimit) {
 			m.t.Fatalf("%s: dead-lettered %v after %d attempts", d.msg.id, o.DeadLettered, d.msg.attempts)
 		}
@@ -279,10 +316,15 @@ func (m *queueModel) pass(d time.Duration) {
 func (m *queueModel) crash() {
 	m.m = m.store.reopen(m.now, m.limits)
 	m.waiting = nil
+	for _, msg := range m.msgs {
+		if msg.again != 0 {
+			msg.again = 1 // from now on by the wall clock
+		}
+	}
 	for _, f := range m.m.queues["work"].flights {
 		for _, msg := range m.msgs {
 			if msg.token == f.token {
-				msg.until = f.deadline
+				msg.until, msg.restored = f.deadline, true
 			}
 		}
 	}

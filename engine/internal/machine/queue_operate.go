@@ -19,8 +19,18 @@ const operateEntries = 100_000
 // on, in order, until it returns false. It reads the store: messages of this
 // round are not seen. next is where to go on, 0 at the end.
 func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *record.IndexBlock) bool) (next uint64, err error) {
-	from = max(from, q.counters.Head, 1)
-	for walked := 0; walked < operateEntries && from < q.counters.NextSeq; {
+	walked := 0
+	for i := range q.levels {
+		l := &q.levels[i]
+		if next, err = m.walkLevel(view, q, l, max(from, *l.head, l.base+1), &walked, visit); next != 0 || err != nil {
+			return next, err
+		}
+	}
+	return 0, nil
+}
+
+func (m *Queues) walkLevel(view View, q *queue, l *level, from uint64, walked *int, visit func(e entry, b *record.IndexBlock) bool) (next uint64, err error) {
+	for *walked < operateEntries && from < *l.next {
 		blocks, err := view.LoadIndex(q.id, from, queuedriver.MaxPeek)
 		if err != nil {
 			return 0, m.fault(q, err)
@@ -30,6 +40,9 @@ func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *r
 		}
 		for i := range blocks {
 			b := &blocks[i]
+			if b.FirstSeq >= *l.next {
+				return 0, nil // of the next level
+			}
 			for j, ie := range b.Entries {
 				e := entry{seq: b.FirstSeq + uint64(j), hash: ie.KeyHash, size: ie.Size}
 				if e.seq < from || q.gone(e.seq) {
@@ -39,11 +52,11 @@ func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *r
 					return e.seq, nil
 				}
 			}
-			walked += len(b.Entries)
+			*walked += len(b.Entries)
 			from = b.FirstSeq + uint64(len(b.Entries))
 		}
 	}
-	if from < q.counters.NextSeq {
+	if from < *l.next {
 		return from, nil
 	}
 	return 0, nil
@@ -51,7 +64,7 @@ func (m *Queues) walk(view View, q *queue, from uint64, visit func(e entry, b *r
 
 // gone reports whether a message that the store may still show is acked.
 func (q *queue) gone(seq uint64) bool {
-	if q.segments[segmentOf(seq)] == nil && seq < q.cursor {
+	if q.segments[segmentOf(seq)] == nil && seq < q.level(seq).cursor {
 		return true
 	}
 	return q.isAcked(seq)
@@ -176,7 +189,7 @@ func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Me
 	}
 	to, err := m.route(*route, msg.Headers, nil)
 	moved := record.Message{Route: *route, Published: now.Wall, Message: msg}
-	if err != nil || len(to) == 0 || slices.Contains(to, q) || checkFanOut(&moved, to) != nil {
+	if err != nil || len(to) == 0 || slices.Contains(to, q) || checkFanOut(&moved, to) != nil || admitAll(&moved, to) != nil {
 		return false
 	}
 	for _, d := range to {
@@ -219,15 +232,35 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 // with a new segment, so that all before it can be dropped whole, but for the
 // segments that have something in flight: there the others are acked.
 func (q *queue) dropMessages(ch Changes) {
-	next := (q.counters.NextSeq + record.SegmentSize - 1) / record.SegmentSize
-	if q.counters.NextSeq == 1 {
-		next = 0 // nothing was ever published
-	}
 	keep := make(map[uint64]bool)
 	for seq := range q.flights {
 		keep[segmentOf(seq)] = true
 	}
-	from := segmentOf(q.counters.Head)
+	for i := range q.levels {
+		q.dropLevel(ch, &q.levels[i], keep)
+	}
+	for seq := range q.attempts {
+		if q.flights[seq] == nil {
+			delete(q.attempts, seq)
+			ch.DeleteAttempt(q.id, seq)
+		}
+	}
+	q.returned.clear()
+	clear(q.waiting)
+	clear(q.lanes)
+	q.parked = 0
+	for _, f := range q.flights {
+		f.loaded = true
+		q.take(f.entry)
+	}
+}
+
+func (q *queue) dropLevel(ch Changes, l *level, keep map[uint64]bool) {
+	next := (*l.next + record.SegmentSize - 1) / record.SegmentSize
+	if *l.next == l.base+1 {
+		next = segmentOf(l.base) // nothing was ever published
+	}
+	from := max(segmentOf(*l.head), segmentOf(l.base))
 	for n := from; n <= next; n++ {
 		if n < next && !keep[n] {
 			delete(q.segments, n)
@@ -241,24 +274,10 @@ func (q *queue) dropMessages(ch Changes) {
 			q.ackAround(ch, n)
 		}
 	}
-	for seq := range q.attempts {
-		if q.flights[seq] == nil {
-			delete(q.attempts, seq)
-			ch.DeleteAttempt(q.id, seq)
-		}
-	}
-	q.counters.NextSeq = max(q.counters.NextSeq, next*record.SegmentSize)
-	q.cursor = q.counters.NextSeq
-	q.ready.clear()
-	q.returned.clear()
-	clear(q.waiting)
-	clear(q.lanes)
-	q.parked = 0
-	for _, f := range q.flights {
-		f.loaded = true
-		q.take(f.entry)
-	}
-	q.advanceHead()
+	*l.next = max(*l.next, next*record.SegmentSize)
+	l.cursor = *l.next
+	l.ready.clear()
+	q.advanceHead(l)
 }
 
 // ackAround acks everything in a segment but what is in flight.

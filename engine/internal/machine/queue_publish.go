@@ -72,11 +72,14 @@ func (m *Queues) look(now Time, ch Changes, view View, p *queuedriver.Publishing
 	if err == nil && len(to) == 0 && p.Mandatory {
 		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
 	}
+	rec := record.Message{Route: p.Route, Message: p.Message}
 	if err == nil {
-		err = checkFanOut(&record.Message{Route: p.Route, Message: p.Message}, to)
+		err = checkFanOut(&rec, to)
 	}
 	for i := 0; i < len(to) && err == nil; i++ {
-		to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID)
+		if to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID); err == nil && !to[i].known {
+			err = to[i].admit(&rec)
+		}
 	}
 	return to, err
 }
@@ -175,16 +178,33 @@ func (m *Queues) seal(now Time, ch Changes, q *queue) {
 	if len(q.pending) == 0 {
 		return
 	}
-	first := q.counters.NextSeq
-	blocks := record.SplitBlocks(first, now.Wall, q.pending)
+	if len(q.levels) == 1 {
+		q.sealLevel(now, ch, &q.levels[0], q.pending)
+	} else {
+		of := make([][]record.Message, len(q.levels))
+		for _, rec := range q.pending {
+			n := q.levelOf(rec.Priority)
+			of[n] = append(of[n], rec)
+		}
+		for n, pending := range of {
+			if len(pending) > 0 {
+				q.sealLevel(now, ch, &q.levels[n], pending)
+			}
+		}
+	}
+	clear(q.pending)
+	q.pending = q.pending[:0]
+}
+
+func (q *queue) sealLevel(now Time, ch Changes, l *level, pending []record.Message) {
+	first := *l.next
+	blocks := record.SplitBlocks(first, now.Wall, pending)
 	for i := range blocks {
 		b := &blocks[i].Index
-		if q.cursor == b.FirstSeq && q.windowHasRoom() {
+		if l.cursor == b.FirstSeq && q.windowHasRoom(l) {
 			q.addBlock(b)
 		}
 	}
-	q.counters.NextSeq += uint64(len(q.pending))
+	*l.next += uint64(len(pending))
 	ch.Append(q.id, first, now.Wall, blocks)
-	clear(q.pending)
-	q.pending = q.pending[:0]
 }

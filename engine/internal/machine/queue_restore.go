@@ -13,6 +13,7 @@ import (
 type QueueState struct {
 	Queue    record.Queue
 	Counters *record.Counters // nil: the queue was never touched
+	Lower    []record.Level   // nil likewise, or it has no priorities
 	Acks     map[uint64]*record.AckSet
 	Attempts map[uint64]record.Attempt
 	Fetches  map[uint64]*record.Fetch
@@ -48,7 +49,7 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 	if s.Counters != nil {
 		q.counters, q.written = *s.Counters, *s.Counters
 	}
-	q.cursor = max(1, q.counters.Head)
+	q.restoreLevels(s.Lower)
 	for n, acked := range s.Acks {
 		q.segment(n * record.SegmentSize).merge(acked)
 	}
@@ -67,7 +68,7 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 
 // restoredAck reports whether seq was acked, before anything is loaded.
 func (q *queue) restoredAck(seq uint64) bool {
-	if seq < q.counters.Head {
+	if seq < *q.level(seq).head {
 		return true
 	}
 	s := q.segments[segmentOf(seq)]

@@ -65,8 +65,8 @@ func (q *queue) segment(seq uint64) *segment {
 	s := q.segments[n]
 	if s == nil {
 		s = &segment{}
-		if n == 0 {
-			s.set(0) // is no message: numbers begin at 1
+		if first := n * record.SegmentSize; first == uint64(levelOf(first))<<levelShift {
+			s.set(first) // is no message: numbers begin at 1
 		}
 		q.segments[n] = s
 	}
@@ -77,7 +77,7 @@ func (q *queue) isAcked(seq uint64) bool {
 	s := q.segments[segmentOf(seq)]
 	if s == nil {
 		// Only a wholly acked segment is forgotten before the cursor.
-		return seq < q.cursor
+		return seq < q.level(seq).cursor
 	}
 	return s.acked.Has(seq)
 }
@@ -95,7 +95,7 @@ func (q *queue) blockOf(seq uint64) uint64 {
 // addBlock makes a block known, in order, and puts those of its messages that
 // are not acked at the end of the ready ones.
 func (q *queue) addBlock(ib *record.IndexBlock) {
-	s := q.segment(ib.FirstSeq)
+	s, l := q.segment(ib.FirstSeq), q.level(ib.FirstSeq)
 	b := block{first: ib.FirstSeq, count: uint32(len(ib.Entries)), bytes: ib.Bytes, published: ib.Published}
 	for i, e := range ib.Entries {
 		seq := ib.FirstSeq + uint64(i)
@@ -103,10 +103,10 @@ func (q *queue) addBlock(ib *record.IndexBlock) {
 			continue
 		}
 		b.left++
-		q.ready.push(entry{seq: seq, hash: e.KeyHash, size: e.Size})
+		l.ready.push(entry{seq: seq, hash: e.KeyHash, size: e.Size})
 	}
 	s.blocks = append(s.blocks, b)
-	q.cursor = ib.FirstSeq + uint64(len(ib.Entries))
+	l.cursor = ib.FirstSeq + uint64(len(ib.Entries))
 }
 
 // markAcked marks a message as gone for good; what it frees is written by
@@ -158,17 +158,19 @@ func (q *queue) dropIfFull(ch Changes, n uint64) {
 	}
 	ch.DropSegments(q.id, n, n+1)
 	delete(q.segments, n)
-	if segmentOf(q.counters.Head) == n {
-		q.advanceHead()
+	if l := q.level(n * record.SegmentSize); segmentOf(*l.head) == n {
+		q.advanceHead(l)
 	}
 }
 
-// advanceHead moves the hint for the first message to the first segment that
-// is left.
-func (q *queue) advanceHead() {
-	head := segmentOf(q.cursor)
+// advanceHead moves the hint for the first message of a level to the first
+// segment that is left of it.
+func (q *queue) advanceHead(l *level) {
+	head := segmentOf(l.cursor)
 	for n := range q.segments {
-		head = min(head, n)
+		if n >= segmentOf(l.base) {
+			head = min(head, n)
+		}
 	}
-	q.counters.Head = max(q.counters.Head, head*record.SegmentSize)
+	*l.head = max(*l.head, head*record.SegmentSize)
 }

@@ -150,7 +150,7 @@ func (m *Queues) deadLetter(now Time, view View, q *queue, f *flight, reason, wh
 		_ = m.fault(q, err)
 		return false
 	}
-	if len(to) == 0 {
+	if len(to) == 0 || admitAll(dead, to) != nil {
 		return false
 	}
 	for _, d := range to {

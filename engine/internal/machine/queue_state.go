@@ -33,18 +33,19 @@ var defaultLimits = queueLimits{ReadyWindow, ReadyLow, MaxParked, MaxInFlight, M
 // A keyed message is parked while another of its key is not done; a message
 // that comes back (its time came, it was handed back, its lease ran out, it
 // is the first parked of a key whose turn came) is in returned. The smaller
-// number of ready and returned goes first.
+// number of ready and returned goes first. Each priority has its own window
+// and ready, see level.
 type queue struct {
 	id       uint32
 	spec     queuedriver.Queue
 	limits   *queueLimits
 	counters record.Counters
 	written  record.Counters // as the store has them
+	lower    []record.Level  // the counters of the levels behind the first
 	leading  bindingList     // from exchanges
 
 	segments map[uint64]*segment
-	cursor   uint64 // messages before it are loaded or gone
-	ready    ring
+	levels   []level
 	returned entryHeap
 	lanes    map[uint64]*lane // by hash of the key, while one is taken
 	parked   int
@@ -59,18 +60,19 @@ type queue struct {
 	consumers map[string]lease.Instant // last seen
 
 	// What the round has to write.
-	pending    []record.Message // published, not yet sealed into blocks
-	acked      []uint64
-	deadBodies []uint64
-	runs       []record.Run
-	seen       map[string]struct{} // ids published in this round
-	seenSince  lease.Instant       // when the newest bucket of ids began
-	known      bool                // the id that is looked at is a duplicate
-	touched    bool
-	hungry     bool // to be looked at, and fed if need be, at the next Tick
-	deleted    bool
-	failed     error // the store cannot read its index
-	mark       uint64
+	pending      []record.Message // published, not yet sealed into blocks
+	acked        []uint64
+	deadBodies   []uint64
+	runs         []record.Run
+	lowerWritten []record.Level      // as the store has them
+	seen         map[string]struct{} // ids published in this round
+	seenSince    lease.Instant       // when the newest bucket of ids began
+	known        bool                // the id that is looked at is a duplicate
+	touched      bool
+	hungry       bool // to be looked at, and fed if need be, at the next Tick
+	deleted      bool
+	failed       error // the store cannot read its index
+	mark         uint64
 }
 
 // entry is a message that can be delivered.
@@ -115,12 +117,11 @@ type fetch struct {
 }
 
 func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
-	return &queue{
+	q := &queue{
 		limits:    &m.limits,
 		id:        id,
 		spec:      *spec,
 		counters:  record.Counters{NextSeq: 1, NextDelayed: 1, NextFetch: 1},
-		cursor:    1,
 		segments:  make(map[uint64]*segment),
 		lanes:     make(map[uint64]*lane),
 		flights:   make(map[uint64]*flight),
@@ -130,6 +131,8 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		consumers: make(map[string]lease.Instant),
 		seen:      make(map[string]struct{}),
 	}
+	q.makeLevels()
+	return q
 }
 
 // ttl returns the lease that a receiver gets.
@@ -177,9 +180,9 @@ func (q *queue) take(e entry) bool {
 // peek returns the next entry to look at, and where it comes from.
 func (q *queue) peek() (e entry, returned, ok bool) {
 	r, rok := q.returned.min()
-	w, wok := q.ready.front()
+	w, hidden, wok := q.front()
 	switch {
-	case rok && (!wok || r.seq < w.seq):
+	case rok && r.seq < hidden && (!wok || r.seq < w.seq):
 		return r, true, true
 	case wok:
 		return w, false, true
@@ -187,11 +190,11 @@ func (q *queue) peek() (e entry, returned, ok bool) {
 	return entry{}, false, false
 }
 
-func (q *queue) pop(returned bool) {
+func (q *queue) pop(e entry, returned bool) {
 	if returned {
 		q.returned.pop()
 	} else {
-		q.ready.pop()
+		q.level(e.seq).ready.pop()
 	}
 }
 
@@ -206,12 +209,12 @@ func (q *queue) next(now Time, retries *retryHeap, taken int) (e entry, exhauste
 			return entry{}, false, false
 		}
 		if q.isAcked(e.seq) {
-			q.pop(returned)
+			q.pop(e, returned)
 			q.laneDone(e.hash, e.seq)
 			continue
 		}
 		if f := q.flights[e.seq]; f != nil { // restored
-			q.pop(returned)
+			q.pop(e, returned)
 			f.entry, f.loaded = e, true
 			q.take(e)
 			continue
@@ -223,13 +226,13 @@ func (q *queue) next(now Time, retries *retryHeap, taken int) (e entry, exhauste
 			if q.parked >= q.limits.parked {
 				return q.nextReturned()
 			}
-			q.pop(returned)
+			q.pop(e, returned)
 			l := q.lanes[e.hash]
 			l.parked = append(l.parked, e)
 			q.parked++
 			continue
 		}
-		q.pop(returned)
+		q.pop(e, returned)
 		a := q.attempts[e.seq]
 		if !returned && a.NotBefore > now.Wall { // restored
 			q.wait(e, a.NotBefore, now, retries)
@@ -275,17 +278,6 @@ func (q *queue) exhausted(attempts uint32) bool {
 // hasRoom reports whether the queue may deliver more than these.
 func (q *queue) hasRoom(more int) bool {
 	return len(q.flights)+more < q.limits.inFlight
-}
-
-// windowHasRoom reports whether what is published goes straight into the
-// window.
-func (q *queue) windowHasRoom() bool {
-	return q.ready.len() < q.limits.window && q.parked < q.limits.parked
-}
-
-// starved reports whether the window must be filled from the store.
-func (q *queue) starved() bool {
-	return q.ready.len() < q.limits.low && q.cursor < q.counters.NextSeq && q.parked < q.limits.parked
 }
 
 // giveBack puts back the message of a delivery that ended without an ack.

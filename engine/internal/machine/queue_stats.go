@@ -76,12 +76,9 @@ func (m *Queues) oldest(now Time, view View, q *queue) time.Duration {
 		return 0
 	}
 	published := int64(0)
-	if s := q.segments[segmentOf(q.counters.Head)]; s != nil {
-		for i := range s.blocks {
-			if s.blocks[i].left > 0 {
-				published = s.blocks[i].published
-				break
-			}
+	for i := range q.levels {
+		if at := q.oldestOf(&q.levels[i]); at != 0 && (published == 0 || at < published) {
+			published = at
 		}
 	}
 	if published == 0 {
@@ -94,4 +91,17 @@ func (m *Queues) oldest(now Time, view View, q *queue) time.Duration {
 		}
 	}
 	return time.Duration(max(0, now.Wall-published))
+}
+
+// oldestOf returns when the first message that is left of a level was
+// published; 0 if it is not in memory.
+func (q *queue) oldestOf(l *level) int64 {
+	if s := q.segments[segmentOf(*l.head)]; s != nil {
+		for i := range s.blocks {
+			if s.blocks[i].left > 0 {
+				return s.blocks[i].published
+			}
+		}
+	}
+	return 0
 }

@@ -144,6 +144,7 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 			q.written = q.counters
 			ch.PutCounters(q.id, &q.counters)
 		}
+		q.writeLevels(ch)
 		if len(q.seen) > ReadyWindow { // clear costs as much as the map was ever large
 			q.seen = make(map[string]struct{})
 		}
@@ -234,17 +235,15 @@ func (m *Queues) loadIndex(view View, q *queue) {
 	if !q.starved() {
 		return
 	}
-	tail := q.counters.NextSeq
-	blocks, err := view.LoadIndex(q.id, q.cursor, q.limits.window-q.ready.len())
-	if err != nil {
-		q.failed = m.fault(q, err) // for those who wait; the next receiver tries again
-		return
-	}
-	for i := range blocks {
-		q.addBlock(&blocks[i])
-	}
-	if len(blocks) == 0 {
-		q.cursor = tail // the rest is acked and dropped
+	for i := range q.levels {
+		l := &q.levels[i]
+		if !q.starves(l) {
+			continue
+		}
+		if err := q.fill(view, l); err != nil {
+			q.failed = m.fault(q, err) // for those who wait; the next receiver tries again
+			return
+		}
 	}
 }
 

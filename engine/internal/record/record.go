@@ -103,6 +103,13 @@ type Delayed struct {
 	Message
 }
 
+// Level is the counters of one priority of a queue, of those behind the
+// highest: the highest one's are in Counters.
+type Level struct {
+	NextSeq uint64 // of the next message
+	Head    uint64 // no message before it is left; a hint, may lag
+}
+
 // DelayedAt is where a delayed message lies.
 type DelayedAt struct {
 	Due int64

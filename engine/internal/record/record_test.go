@@ -107,6 +107,10 @@ var codecs = []codec{
 		NextSeq: 1, NextDelayed: 2, NextFetch: 3, Head: 4, SeenBucket: -5, Live: 6, Bytes: 7, Delayed: 8, Published: 9,
 		Duplicates: 10, Delivered: 11, Acked: 12, Nacked: 13, Expired: 14, DeadLettered: 15, Dropped: 16,
 	}, AppendCounters, DecodeCounters),
+	{"levels", []Level{{NextSeq: 1<<56 + 1}, {NextSeq: 9<<56 + 5000, Head: 9<<56 + 4096}},
+		func(v any) []byte { return AppendLevels(nil, v.([]Level)) },
+		func(b []byte) (any, error) { l, err := DecodeLevels(b); return l, err },
+	},
 	codecOf("counters_limits", Counters{NextSeq: 1, TimedOut: 17, Overflowed: 18, Refused: 19}, AppendCounters, DecodeCounters),
 }
 

@@ -258,6 +258,13 @@ func (b *Batch) DropSeen(q uint32, below int64) {
 	b.deleteRange()
 }
 
+// PutLevels implements machine.Changes.
+func (b *Batch) PutLevels(q uint32, lower []record.Level) {
+	b.key = appendQueueKey(b.key[:0], keyLevels, q)
+	b.value = record.AppendLevels(b.value[:0], lower)
+	b.put()
+}
+
 // PutCounters implements machine.Changes.
 func (b *Batch) PutCounters(q uint32, c *record.Counters) {
 	b.key = appendQueueKey(b.key[:0], keyCounters, q)

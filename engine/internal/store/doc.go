@@ -15,8 +15,8 @@
 // # Keys
 //
 // Numbers in keys are big-endian, so that byte order is number order. q is
-// the number of a queue, p a priority (always 0 in format 1; streams and
-// priorities use it without a new layout), hash the first 16 bytes of a
+// the number of a queue, p always 0 (priorities are the top byte of the
+// sequence numbers), hash the first 16 bytes of a
 // SHA-256. A due time has its sign bit flipped.
 //
 //	m 0                     record.Meta
@@ -37,6 +37,7 @@
 //	u q4 bucket8 hash       a dedup id: empty value; the hash is of the id
 //	c q4                    record.Counters
 //	y class1 bucket8 hash   record.Result of a commit; the hash is of its id
+//	p q4                    []record.Level, of a queue with priorities
 //
 // Reserved: "o q4 consumer" (stream offsets).
 //

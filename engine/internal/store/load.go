@@ -168,6 +168,22 @@ func (s *Store) Counters(q uint32) (c record.Counters, err error) {
 	return c, err
 }
 
+// Levels returns the levels of a queue, nil if none were stored.
+func (s *Store) Levels(q uint32) (levels []record.Level, err error) {
+	key := appendQueueKey(nil, keyLevels, q)
+	err = s.read(func() error {
+		v, err := s.get(key)
+		if v == nil || err != nil {
+			return err
+		}
+		if levels, err = record.DecodeLevels(v); err != nil {
+			return corrupt(key, err)
+		}
+		return nil
+	})
+	return levels, err
+}
+
 func eachOfQueue[T any](s *Store, kind byte, q uint32, decode func([]byte) (T, error), fn func(n uint64, v T) error) error {
 	return each(s, appendQueueKey(nil, kind, q), appendQueueKey(nil, kind, q+1), decode, func(key []byte, v T) error {
 		return fn(tail(key), v)
