@@ -26,6 +26,7 @@ type Held[R any] struct {
 	renewing bool
 	waiting  chan struct{} // closed when renewing ends; nil if nobody waits
 	failures int           // in a row
+	doubts   int           // see Doubt
 	keys     [2]Instant    // places in the two heaps
 	slots    [2]int
 }
@@ -91,6 +92,21 @@ func (h *Held[R]) End(cause error) bool {
 	h.keeper.mu.Unlock()
 	ended.run()
 	return len(ended) == 1
+}
+
+// Doubt says that a request is under way that ends the lease at the backend if
+// it is carried out. Until resolved is called, once, a renewal that finds the
+// lease gone is taken for one that failed: the lease goes on, to its deadline
+// at most, and it is left to the caller to say how it ended.
+func (h *Held[R]) Doubt() (resolved func()) {
+	h.keeper.mu.Lock()
+	defer h.keeper.mu.Unlock()
+	h.doubts++
+	return func() {
+		h.keeper.mu.Lock()
+		defer h.keeper.mu.Unlock()
+		h.doubts--
+	}
 }
 
 // SetTTL says what to ask for from the next renewal on. A shorter one counts

@@ -134,7 +134,7 @@ func (k *Keeper[R]) applyLocked(h *Held[R], sent, now Instant, res Renewed) func
 	if now >= Instant(h.deadline.Load()) {
 		return k.endLocked(h, ErrExpired)
 	}
-	if cause := causeOf(res.Err); cause != nil {
+	if cause := causeOf(res.Err); cause != nil && (cause != ErrLost || h.doubts == 0) { //nolint:errorlint // causeOf returns it bare
 		return k.endLocked(h, cause)
 	}
 	if res.Err != nil {

@@ -128,6 +128,36 @@ func (le *Lease) release(ctx context.Context) error {
 	return fmt.Errorf("%w: %w; released in the background", ErrUnknown, ended(ctx))
 }
 
+// Committing says that a commit of package queue is under way that releases
+// the lease at the backend if it is carried out. It is for that package to
+// call. Until done is called, once, a renewal that finds the lease gone does
+// not end it. With released the lease ends here as by Release; repeated says
+// that the commit had been carried out before, maybe with an earlier lease of
+// the name, so that this one is released in the background.
+func (le *Lease) Committing() (done func(released, repeated bool)) {
+	resolved := le.held.Doubt()
+	return func(released, repeated bool) {
+		if released {
+			le.held.End(ErrReleased)
+			if le.given.CompareAndSwap(false, true) && repeated {
+				le.releaseAgain()
+			}
+		}
+		resolved()
+	}
+}
+
+// releaseAgain releases in the background what a commit of before may have
+// left held.
+func (le *Lease) releaseAgain() {
+	_, leave, err := le.locker.enter(context.Background())
+	if err != nil {
+		return // Close has released it
+	}
+	defer leave()
+	le.locker.releaseLater(le.held.Ref())
+}
+
 // releaseOnce releases one lease in one attempt.
 func (l *Locker) releaseOnce(ctx context.Context, ref driver.Ref) error {
 	outcomes, err := l.conn.Release(ctx, []driver.Ref{ref})

@@ -51,6 +51,10 @@ type (
 	RedriveRequest = driver.RedriveRequest
 	// Caps is what a backend has and assumes.
 	Caps = driver.Caps
+	// CommitError says which part of a Txn could not be done.
+	CommitError = driver.CommitError
+	// TxnResult is the outcome of a commit.
+	TxnResult = driver.TxnResult
 	// FieldError says which field of a request breaks which rule.
 	FieldError = lease.FieldError
 )
