@@ -17,6 +17,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // roomTimeout is how long an answer waits for its turn in memory.
@@ -36,6 +37,9 @@ type call struct {
 	status   int
 	held     int64 // bytes of Server.buffered
 	answer   int64 // bytes of Server.answers
+
+	admitted bool                     // by the guard, when its session began
+	queued   func(*lockdriver.Ticket) // told the place in the line before an acquire waits; nil: nobody
 }
 
 func newBoot() string {
@@ -44,9 +48,13 @@ func newBoot() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+
+// serve serves one request. admitted says that the guard has looked at who
+// sends it.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, admitted bool) {
 	c := &call{
-		s: s, w: w, r: r, control: http.NewResponseController(w), received: time.Now(),
+		s: s, w: w, r: r, control: http.NewResponseController(w), received: time.Now(), admitted: admitted,
 		id: s.boot + "-" + strconv.FormatUint(s.requests.Add(1), 36),
 	}
 	h := w.Header()
@@ -73,7 +81,7 @@ func (c *call) finish() {
 	p := recover()
 	aborted := isAbort(p)
 	if p != nil && !aborted {
-		c.s.cfg.Logger.Error("panic in a request", "request", c.id, "path", c.r.URL.Path, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		c.s.logPanic(p, "request", c.id, "path", c.r.URL.Path)
 		if c.status == 0 {
 			c.fail(wire.NewProblem(wire.CodeInternal, "", "the daemon failed on this request; its log has more under "+c.id))
 		}
@@ -93,6 +101,10 @@ func (c *call) finish() {
 	}
 }
 
+func (s *Server) logPanic(p any, where ...any) {
+	s.cfg.Logger.Error("panic in a request", append(where, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))...)
+}
+
 // isAbort says whether a handler panicked on purpose, to cut the client off.
 func isAbort(p any) bool {
 	err, ok := p.(error)
@@ -100,8 +112,8 @@ func isAbort(p any) bool {
 }
 
 // allowance is how long n bytes may take on the network.
-func (c *call) allowance(base time.Duration, n int64) time.Duration {
-	return base + time.Duration(float64(max(0, n))/float64(c.s.cfg.MinRate)*float64(time.Second))
+func (s *Server) allowance(base time.Duration, n int64) time.Duration {
+	return base + time.Duration(float64(max(0, n))/float64(s.cfg.MinRate)*float64(time.Second))
 }
 
 // deadline sets one of the connection's deadlines. It can only fail where
@@ -115,7 +127,7 @@ func (c *call) serve() error {
 		method = http.MethodGet
 	}
 	c.route = methods[method]
-	if c.route == nil || !c.route.public {
+	if !c.admitted && (c.route == nil || !c.route.public) {
 		if err := c.s.guard.check(c.r); err != nil {
 			return err
 		}
@@ -156,7 +168,7 @@ func (c *call) read(limit int64) ([]byte, error) {
 		c.w.Header().Set("Connection", "close")
 		return nil, tooLarge
 	}
-	c.deadline(c.control.SetReadDeadline, time.Now().Add(c.allowance(c.s.cfg.BodyTimeout, c.r.ContentLength)))
+	c.deadline(c.control.SetReadDeadline, time.Now().Add(c.s.allowance(c.s.cfg.BodyTimeout, c.r.ContentLength)))
 	body := http.MaxBytesReader(c.w, c.r.Body, limit)
 	b := make([]byte, 0, min(max(c.r.ContentLength+1, 512), 64<<10))
 	for {
@@ -242,7 +254,7 @@ func (c *call) write(status int, contentType string, b []byte) error {
 	h := c.w.Header()
 	h.Set("Content-Type", contentType)
 	h.Set("Content-Length", strconv.Itoa(len(b)))
-	c.deadline(c.control.SetWriteDeadline, time.Now().Add(c.allowance(c.s.cfg.WriteTimeout, int64(len(b)))))
+	c.deadline(c.control.SetWriteDeadline, time.Now().Add(c.s.allowance(c.s.cfg.WriteTimeout, int64(len(b)))))
 	c.w.WriteHeader(status)
 	if c.r.Method == http.MethodHead {
 		return nil

@@ -59,8 +59,13 @@ func (c *limitedConn) Close() error {
 
 type overKey struct{}
 
-// withConn marks the requests of a connection that is one too many.
+// connKey is where the requests of a connection find it.
+type connKey struct{}
+
+// withConn lends requests their connection, and marks those of one that is one
+// too many.
 func withConn(ctx context.Context, c net.Conn) context.Context {
+	ctx = context.WithValue(ctx, connKey{}, c)
 	if t, ok := c.(interface{ NetConn() net.Conn }); ok { // TLS
 		c = t.NetConn()
 	}

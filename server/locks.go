@@ -32,15 +32,19 @@ func serveAcquire(c *call) error {
 		return err
 	}
 	if grant == nil {
-		p := wire.NewProblem(wire.CodeHeld, "", "the lock is held; this request is in the line: come back with the ticket within a second to keep the place")
-		p.Ticket, p.Position = ticket.Opaque, ticket.Position
-		return p
+		return heldProblem(ticket)
 	}
 	c.s.metrics.granted(req.Mode, grant.Waited)
 	return c.reply(&wire.AcquireReply{
 		Name: req.Name, Holder: req.Holder, Token: grant.Token,
 		TTL: wire.LeaseMillis(grant.TTL), Waited: wire.Floor(grant.Waited), Resumed: grant.Resumed,
 	})
+}
+
+func heldProblem(t *lockdriver.Ticket) *wire.Problem {
+	p := wire.NewProblem(wire.CodeHeld, "", "the lock is held; this request is in the line: come back with the ticket within a second to keep the place")
+	p.Ticket, p.Position = t.Opaque, t.Position
+	return p
 }
 
 // cancellable is acquire, to be ended by /v1/locks/cancel.
@@ -70,6 +74,9 @@ func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.D
 		left := time.Until(until)
 		if left <= 0 || c.s.draining() {
 			return nil, ticket, nil
+		}
+		if c.queued != nil {
+			c.queued(ticket)
 		}
 		grant, err = c.await(ctx, req, left)
 		if grant != nil || err != nil {

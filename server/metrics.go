@@ -38,6 +38,8 @@ type metrics struct {
 	handedBack     prometheus.Counter
 	settlements    *prometheus.CounterVec
 	commits        *prometheus.CounterVec
+
+	sessionMetrics
 }
 
 func newMetrics(s *Server) *metrics {
@@ -71,6 +73,7 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(m.requests, m.conns, m.grants, m.lockWait, m.losses, m.released, m.renewed, waiters,
 		m.published, m.received, m.handedBack, m.settlements, m.commits, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.sessionMetrics = newSessionMetrics(m.registry, m.requests)
 	if s.cfg.Queues != nil {
 		m.registry.MustRegister(&queueCollector{conn: s.cfg.Queues})
 	}

@@ -87,6 +87,8 @@ func (d *document) responses(r *route) object {
 	case r.op == "publish":
 		schema := object{"oneOf": []any{d.schema(reflect.TypeOf(r.out)), d.schema(reflect.TypeFor[wire.Receipt]())}}
 		out["200"] = object{"description": "Receipts of a batch, or the receipt of a raw message.", "content": object{"application/json": object{"schema": schema}}}
+	case r.upgrade:
+		out["101"] = object{"description": "From here on the connection is a WebSocket."}
 	case r.media != "":
 		out["200"] = object{"description": "OK", "content": object{r.media: object{"schema": object{"type": "string"}}}}
 	case r.out == nil:

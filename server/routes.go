@@ -26,6 +26,7 @@ type route struct {
 	required     string // the parameter that must be there
 	in, out      any    // zero values of the JSON types; nil: none
 	media        string // of an answer that is not JSON
+	upgrade      bool   // to another protocol: answers 101
 	serve        func(*call) error
 }
 
@@ -97,6 +98,8 @@ func routes() []route {
 
 		{method: get, path: "/v1/capabilities", op: "capabilities", out: wire.Capabilities{}, serve: serveCapabilities,
 			summary: "What this daemon's backends have and assume."},
+		{method: get, path: "/v1/connect", op: "connect", upgrade: true, serve: serveConnect,
+			summary: "Upgrade to the multiplexed session, a WebSocket with the subprotocol lockkeeper.v1: many requests at once on one connection, grants and messages pushed. docs/wire.md describes it."},
 		{method: get, path: "/openapi.json", op: "openapi", out: map[string]any{}, serve: serveOpenAPI, summary: "This document."},
 		{method: get, path: "/metrics", op: "metrics", media: "text/plain", serve: serveMetrics, summary: "Metrics for Prometheus."},
 		{method: get, path: "/healthz", op: "healthz", public: true, media: "text/plain", serve: serveHealth, summary: "200 as long as the process answers."},

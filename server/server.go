@@ -137,6 +137,7 @@ type Server struct {
 	requests atomic.Uint64
 	boot     string // begins the ids of requests
 
+	sessions sessions
 	acquires calls // waiting or about to be decided
 	receives calls
 
@@ -231,6 +232,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		if !errors.Is(err, http.ErrServerClosed) {
 			s.startEnd()
 			s.http.Close()
+			s.sessions.cut()
 			return err
 		}
 	case <-ctx.Done():
@@ -242,14 +244,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 // Shutdown stops accepting, ends the long polls (a waiter is told its ticket,
 // a receiver gets nothing), waits for the other requests under way, and, when
-// ctx ends first, cuts them off and returns its error. It is idempotent.
+// ctx ends first, cuts them off and returns its error. Sessions are closed when
+// nothing is under way on them. It is idempotent.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.startEnd()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.http.Close()
 	}
-	return err
+	return errors.Join(err, s.sessions.shutdown(ctx))
 }
 
 // ready says why the server cannot serve, or nil.

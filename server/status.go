@@ -14,15 +14,17 @@ import (
 // readyTimeout bounds the look at the backends by /readyz.
 const readyTimeout = 2 * time.Second
 
-func serveCapabilities(c *call) error {
-	out := wire.Capabilities{Service: wire.Service, Version: c.s.cfg.Version, Time: time.Now().UTC()}
-	if c.s.cfg.Locks != nil {
-		out.Locks = wire.NewLockCaps(c.s.lockCaps())
+func serveCapabilities(c *call) error { return c.reply(c.s.capabilities()) }
+
+func (s *Server) capabilities() *wire.Capabilities {
+	out := &wire.Capabilities{Service: wire.Service, Version: s.cfg.Version, Time: time.Now().UTC()}
+	if s.cfg.Locks != nil {
+		out.Locks = wire.NewLockCaps(s.lockCaps())
 	}
-	if c.s.cfg.Queues != nil {
-		out.Queues = wire.NewQueueCaps(c.s.queueCaps())
+	if s.cfg.Queues != nil {
+		out.Queues = wire.NewQueueCaps(s.queueCaps())
 	}
-	return c.reply(&out)
+	return out
 }
 
 // serveHealth says that the process answers, and nothing else: a restart

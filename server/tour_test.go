@@ -22,7 +22,7 @@ func TestTour(t *testing.T) {
 		d.ok("GET", path, "", jsonOf(path))
 	}
 	for _, r := range routes() {
-		if !d.ops[r.op] {
+		if !d.ops[r.op] && !r.upgrade { // sessions have tests of their own
 			t.Errorf("the tour never succeeded with %s", r.op)
 		}
 	}

@@ -33,6 +33,7 @@ type caller struct {
 	closing bool       // only errands go on
 	calls   sync.WaitGroup
 	errands sync.WaitGroup
+	once    sync.Once // Close
 }
 
 // errandKey marks the context of an errand.
@@ -47,7 +48,10 @@ func newCaller(c *Client) *caller {
 // Close ends the calls under way with lease.ErrClosed. What abandoned calls
 // left behind is cleared up first, in bounded time.
 func (s *caller) Close() error {
-	s.close()
+	s.once.Do(func() {
+		s.close()
+		s.c.link.leave()
+	})
 	s.c.http.CloseIdleConnections()
 	return nil
 }
@@ -116,8 +120,20 @@ func (s *caller) call(ctx context.Context, r request, in, out any) error {
 	return s.send(ctx, r, body, out)
 }
 
-// send makes one attempt.
+// send makes one attempt, over the session if there is one.
 func (s *caller) send(ctx context.Context, r request, body []byte, out any) error {
+	x, err := s.over(ctx, r.wait)
+	if err != nil {
+		return err
+	}
+	if x != nil {
+		return s.sessionCall(x, r, body, out)
+	}
+	return s.request(ctx, r, body, out)
+}
+
+// request makes one HTTP request.
+func (s *caller) request(ctx context.Context, r request, body []byte, out any) error {
 	if err := s.enter(ctx); err != nil {
 		return err
 	}
@@ -139,12 +155,9 @@ func (s *caller) send(ctx context.Context, r request, body []byte, out any) erro
 	if err != nil {
 		return lease.Invalidf("url", "cannot be called: %v", err)
 	}
-	req.Header.Set("User-Agent", "lockkeeper-go")
+	req.Header = s.c.header()
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
-	}
-	if s.c.token != "" {
-		req.Header.Set("Authorization", "Bearer "+s.c.token)
 	}
 	resp, err := s.c.http.Do(req)
 	if err != nil {
@@ -155,7 +168,7 @@ func (s *caller) send(ctx context.Context, r request, body []byte, out any) erro
 	if err != nil {
 		return s.lost(ctx, r, true, err)
 	}
-	return s.answer(ctx, r, resp, b, out)
+	return s.answer(ctx, r, resp.StatusCode, resp.Header.Get("Content-Type"), b, out)
 }
 
 // unwrapURL drops the method and the URL, which the caller knows.
@@ -183,25 +196,27 @@ func (s *caller) lost(ctx context.Context, r request, sent bool, err error) erro
 }
 
 // answer reads an answer that has come whole.
-func (s *caller) answer(ctx context.Context, r request, resp *http.Response, b []byte, out any) error {
-	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+func (s *caller) answer(ctx context.Context, r request, status int, contentType string, b []byte, out any) error {
+	media, _, _ := mime.ParseMediaType(contentType)
 	switch {
 	case media == "application/problem+json":
 		p := &wire.Problem{}
 		if err := json.Unmarshal(b, p); err == nil && p.Code != "" {
 			return &problemError{error: p.Err(), problem: p}
 		}
-	case resp.StatusCode == http.StatusNoContent && out == nil:
+	case status == http.StatusNoContent && out == nil:
 		return nil
-	case resp.StatusCode == http.StatusOK && media == "application/json" && out != nil:
+	case status == http.StatusOK && media == "application/json" && out != nil:
 		err := json.Unmarshal(b, out)
 		if err == nil {
 			return nil
 		}
 		return s.lost(ctx, r, true, fmt.Errorf("the answer cannot be read: %w", err))
 	}
-	return s.lost(ctx, r, true, fmt.Errorf("what answers is not a lockkeeper, or something is between: %s %s says %s with %q", r.method, r.path, resp.Status, media))
+	return s.lost(ctx, r, true, fmt.Errorf("what answers is not a lockkeeper, or something is between: %s %s says %s with %q", r.method, r.path, statusText(status), media))
 }
+
+func statusText(status int) string { return fmt.Sprintf("%d %s", status, http.StatusText(status)) }
 
 // problemError is an error that the daemon reported.
 type problemError struct {

@@ -11,13 +11,13 @@ import (
 )
 
 // lockHarness reaches a daemon through a proxy for each connection, so that
-// one of them can be cut.
-func lockHarness(d *daemon) locktest.Harness {
+// one of them can be cut. query says how: "?session=on".
+func lockHarness(d *daemon, query string) locktest.Harness {
 	var holes sync.Map // lockdriver.Conn -> *hole
 	return locktest.Harness{
 		Open: func(t testing.TB) lockdriver.Conn {
 			h := newHole(t, d.addr)
-			c, err := openLocks(context.Background(), h.url()) // the suite opens one in a cleanup too
+			c, err := openLocks(context.Background(), h.url()+query) // the suite opens one in a cleanup too
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -40,13 +40,22 @@ func lockHarness(d *daemon) locktest.Harness {
 	}
 }
 
+// ways are the two ways to a daemon: each keeps all promises.
+var ways = []string{"session=on", "session=off"}
+
 func TestLockConformance(t *testing.T) {
-	locktest.Run(t, lockHarness(startOn(t, "mem://?min_ttl=50ms", nil)))
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) { locktest.Run(t, lockHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way)) })
+	}
 }
 
 func TestLockConformanceOnDisk(t *testing.T) {
-	d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
-	h := lockHarness(d)
-	h.Restart, h.Waiters = d.restart, 100
-	locktest.Run(t, h)
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
+			h := lockHarness(d, "?"+way)
+			h.Restart, h.Waiters = d.restart, 100
+			locktest.Run(t, h)
+		})
+	}
 }

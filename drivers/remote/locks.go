@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 	"github.com/lockkeeper/lockkeeper/lease"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -24,6 +25,15 @@ func (c *lockConn) Caps() lockdriver.Caps { return c.caps }
 // Acquire does not wait: with Request.Queue it comes back with a ticket at
 // once, and Wait is the long poll.
 func (c *lockConn) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	if err := r.Validate(&c.caps); err != nil {
+		return nil, nil, err
+	}
+	if x, err := c.over(ctx, 0); x != nil || err != nil {
+		if err != nil {
+			return nil, nil, err
+		}
+		return c.sessionAcquire(x, r, false)
+	}
 	return c.acquire(ctx, r, 0)
 }
 
@@ -47,10 +57,21 @@ func (c *lockConn) acquire(ctx context.Context, r *lockdriver.Request, wait time
 	return nil, nil, err
 }
 
-// Wait is one long poll of at most Options.Poll.
+// Wait lasts until the grant over the session; over HTTP it is one long poll
+// of at most Options.Poll.
 func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, t *lockdriver.Ticket) (*lockdriver.Grant, error) {
 	again := *r
 	again.Ticket, again.Queue = t, true
+	if err := again.Validate(&c.caps); err != nil {
+		return nil, err
+	}
+	if x, err := c.over(ctx, forever); x != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		g, _, err := c.sessionAcquire(x, &again, true)
+		return g, err
+	}
 	g, _, err := c.acquire(ctx, &again, c.c.poll)
 	return g, err
 }
@@ -64,22 +85,43 @@ func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
 }
 
 func (c *lockConn) Renew(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
-	in := wire.RenewRequest{Leases: make([]wire.RenewRef, len(refs))}
 	for i, r := range refs {
 		if err := lockdriver.ValidateTTL(wire.Indexed("leases", i)+".ttl", r.TTL, &c.caps); err != nil {
 			return nil, err
 		}
+	}
+	if outcomes, done, err := c.leasesOver(ctx, frame.Renew, refs); done {
+		return outcomes, err
+	}
+	in := wire.RenewRequest{Leases: make([]wire.RenewRef, len(refs))}
+	for i, r := range refs {
 		in.Leases[i] = wire.RenewRef{LeaseRef: leaseRef(r), TTL: wire.LeaseMillis(r.TTL)}
 	}
 	return c.leases(ctx, "/v1/locks/renew", in, len(refs))
 }
 
 func (c *lockConn) Release(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
+	if outcomes, done, err := c.leasesOver(ctx, frame.Release, refs); done {
+		return outcomes, err
+	}
 	in := wire.ReleaseRequest{Leases: make([]wire.LeaseRef, len(refs))}
 	for i, r := range refs {
 		in.Leases[i] = leaseRef(r)
 	}
 	return c.leases(ctx, "/v1/locks/release", in, len(refs))
+}
+
+// leasesOver renews or releases over the session, unless done is false.
+func (c *lockConn) leasesOver(ctx context.Context, kind frame.Kind, refs []lockdriver.Ref) (outcomes []lockdriver.Outcome, done bool, err error) {
+	if len(refs) == 0 || len(refs) > lockdriver.MaxBatch {
+		return nil, false, nil // decided there
+	}
+	x, err := c.over(ctx, 0)
+	if x == nil {
+		return nil, err != nil, err
+	}
+	outcomes, err = c.sessionLeases(x, kind, refs)
+	return outcomes, true, err
 }
 
 func leaseRef(r lockdriver.Ref) wire.LeaseRef {

@@ -8,17 +8,17 @@ import (
 	"github.com/lockkeeper/lockkeeper/queue/queuetest"
 )
 
-func queueHarness(d *daemon) queuetest.Harness {
+func queueHarness(d *daemon, query string) queuetest.Harness {
 	return queuetest.Harness{
 		Open: func(t *testing.T) queuedriver.Conn {
-			c, err := openQueues(context.Background(), d.url()) // the suite opens one in a cleanup too
+			c, err := openQueues(context.Background(), d.url()+query) // the suite opens one in a cleanup too
 			if err != nil {
 				t.Fatal(err)
 			}
 			return c
 		},
 		Locks: func(t *testing.T) queuetest.Locks {
-			c, err := openLocks(context.Background(), d.url())
+			c, err := openLocks(context.Background(), d.url()+query)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -28,12 +28,18 @@ func queueHarness(d *daemon) queuetest.Harness {
 }
 
 func TestQueueConformance(t *testing.T) {
-	queuetest.Run(t, queueHarness(startOn(t, "mem://?min_ttl=50ms", nil)))
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) { queuetest.Run(t, queueHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way)) })
+	}
 }
 
 func TestQueueConformanceOnDisk(t *testing.T) {
-	d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
-	h := queueHarness(d)
-	h.Restart = func(t *testing.T) { d.restart(t) }
-	queuetest.Run(t, h)
+	for _, way := range ways {
+		t.Run(way, func(t *testing.T) {
+			d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
+			h := queueHarness(d, "?"+way)
+			h.Restart = func(t *testing.T) { d.restart(t) }
+			queuetest.Run(t, h)
+		})
+	}
 }

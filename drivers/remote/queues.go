@@ -100,6 +100,12 @@ func (c *queueConn) Topology(ctx context.Context) (*queuedriver.Topology, error)
 
 // Publish sends one request, or several if the batch is too large for one.
 func (c *queueConn) Publish(ctx context.Context, ps []queuedriver.Publishing) ([]queuedriver.Receipt, error) {
+	if x, err := c.over(ctx, 0); x != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return c.sessionPublish(x, ps)
+	}
 	parts, err := splitBatch(ps)
 	if err != nil {
 		return nil, err
@@ -182,6 +188,15 @@ func (c *queueConn) Settle(ctx context.Context, ss []queuedriver.Settlement) ([]
 	for i := range ss { // a verb that does not exist has no place in the request
 		if err := ss[i].Validate(&c.caps); err != nil {
 			return nil, err
+		}
+	}
+	if len(ss) <= queuedriver.MaxBatch {
+		x, err := c.over(ctx, 0)
+		if err != nil {
+			return nil, err
+		}
+		if x != nil {
+			return c.sessionSettle(x, ss)
 		}
 	}
 	in, order := wire.NewSettleRequest(ss)

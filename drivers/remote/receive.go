@@ -26,6 +26,15 @@ func (c *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 	if err := whole.Validate(&c.caps); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if x, err := c.over(ctx, max(r.Wait, 1)); x != nil || err != nil {
+		if err != nil {
+			return nil, err
+		}
+		return c.sessionReceive(ctx, x, &whole)
+	}
 	began := time.Now()
 	for {
 		sent := time.Since(began)

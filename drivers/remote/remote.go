@@ -1,5 +1,9 @@
-// Package remote is the driver for locks and queues on a lockkeeper daemon,
-// over HTTP with JSON.
+// Package remote is the driver for locks and queues on a lockkeeper daemon.
+//
+// It speaks over the multiplexed session that docs/wire.md describes: one
+// connection for all calls of a Client, on which frames of both directions are
+// gathered into batches and the daemon pushes grants and messages. Where that
+// is refused, each call is an HTTP request with JSON.
 //
 // Importing it registers the schemes http and https with packages lock and
 // queue:
@@ -15,6 +19,8 @@
 //	            instead of the system's
 //	timeout     how long a call may take, waits not counted (10s)
 //	poll        how long one request of a long poll lasts at most (30s)
+//	session     auto: one multiplexed connection for all calls, or HTTP
+//	            requests where that is refused; on: only that; off: only HTTP
 //
 // A call is one attempt: nothing is repeated. If no request left this machine
 // the error matches lease.ErrUnavailable; if one left and no answer came it
@@ -25,6 +31,7 @@ package remote
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -52,6 +59,8 @@ type Options struct {
 	Token   string        // bearer token; "": none
 	Timeout time.Duration // of a call, waits not counted; 0: DefaultTimeout
 	Poll    time.Duration // of one request of a long poll, up to wire's longest wait; 0: DefaultPoll
+	Session SessionMode   // "": SessionAuto
+	Logger  *slog.Logger  // told once that the session is refused; nil: slog.Default()
 }
 
 // Client reaches one daemon. Its methods may be called concurrently.
@@ -61,7 +70,9 @@ type Client struct {
 	token   string
 	timeout time.Duration
 	poll    time.Duration
+	logger  *slog.Logger
 	caps    wire.Capabilities
+	link    *link
 }
 
 // Open reaches the daemon at a URL with parameters, as package lock and
@@ -95,6 +106,17 @@ func New(ctx context.Context, base string, o *Options) (*Client, error) {
 	if c.http == nil {
 		c.http = &http.Client{Transport: newTransport(nil), CheckRedirect: refuseRedirect}
 	}
+	mode := o.Session
+	switch mode {
+	case "":
+		mode = SessionAuto
+	case SessionAuto, SessionOn, SessionOff:
+	default:
+		return nil, lease.Invalidf("session", "must be auto, on or off, is %q", mode)
+	}
+	if c.logger = o.Logger; c.logger == nil {
+		c.logger = slog.Default()
+	}
 	s := newCaller(c)
 	defer s.close()
 	if err := s.call(ctx, request{method: http.MethodGet, path: "/v1/capabilities", reads: true}, nil, &c.caps); err != nil {
@@ -103,6 +125,7 @@ func New(ctx context.Context, base string, o *Options) (*Client, error) {
 	if c.caps.Service != wire.Service {
 		return nil, fmt.Errorf("what answers at %s is not a lockkeeper: %w", c.base, lease.ErrUnavailable)
 	}
+	c.link = newLink(c, mode)
 	return c, nil
 }
 
@@ -121,6 +144,7 @@ func (c *Client) Locks() (lockdriver.Conn, error) {
 	if c.caps.Locks == nil {
 		return nil, fmt.Errorf("the daemon at %s serves no locks: %w", c.base, lease.ErrUnsupported)
 	}
+	c.link.join()
 	return &lockConn{caller: newCaller(c), caps: c.caps.Locks.Driver()}, nil
 }
 
@@ -130,5 +154,6 @@ func (c *Client) Queues() (queuedriver.Conn, error) {
 	if c.caps.Queues == nil {
 		return nil, fmt.Errorf("the daemon at %s serves no queues: %w", c.base, lease.ErrUnsupported)
 	}
+	c.link.join()
 	return &queueConn{caller: newCaller(c), caps: c.caps.Queues.Driver()}, nil
 }

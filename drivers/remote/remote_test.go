@@ -194,7 +194,7 @@ func TestSilentDaemon(t *testing.T) {
 	}))
 	defer daemon.Close()
 	defer close(release)
-	client, err := New(t.Context(), daemon.URL, &Options{Timeout: 100 * time.Millisecond})
+	client, err := New(t.Context(), daemon.URL, &Options{Timeout: 100 * time.Millisecond, Session: SessionOff})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestSilentDaemon(t *testing.T) {
 		t.Errorf("cancelled before: %v", err)
 	}
 	failed := make(chan error, 1)
-	long, err := New(t.Context(), daemon.URL, nil)
+	long, err := New(t.Context(), daemon.URL, &Options{Session: SessionOff})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,8 +69,10 @@ func parseURL(raw string) (base string, o *Options, err error) {
 			o.Timeout, err = parseDuration(name, vs[0])
 		case "poll":
 			o.Poll, err = parseDuration(name, vs[0])
+		case "session":
+			o.Session = SessionMode(vs[0])
 		default:
-			err = lease.Invalidf(name, "is not a parameter of http URLs; they have token_file, ca_file, timeout and poll")
+			err = lease.Invalidf(name, "is not a parameter of http URLs; they have token_file, ca_file, timeout, poll and session")
 		}
 		if err != nil {
 			return "", nil, err

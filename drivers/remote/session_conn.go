@@ -1,0 +1,404 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coder/websocket"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+const (
+	// watchEvery is how often a session looks for signs of life. A
+	// connection that swallows everything is given up within PingBusy +
+	// PingWait + watchEvery while calls are under way.
+	watchEvery = 500 * time.Millisecond
+	// slowest is the slowest rate, in bytes a second, at which a daemon may
+	// take what is sent before it counts as gone.
+	slowest = 256 << 10
+	// smallBody is up to which size a request is not counted against the
+	// bytes that the daemon has room for: MaxCalls of them are little.
+	smallBody = 4 << 10
+)
+
+// conn is one session: a connection that has been greeted. It ends with its
+// first failure, and is then replaced by its link.
+type conn struct {
+	ws    *websocket.Conn
+	hello *frame.Greeting
+	out   *frame.Outbox
+	ended func(*conn) // told once
+	calls *semaphore.Weighted
+	waits *semaphore.Weighted
+	room  *semaphore.Weighted // bytes of large requests
+
+	heard  atomic.Int64 // when something came last: since born
+	born   time.Time
+	work   sync.WaitGroup
+	closed chan struct{} // when it is over
+
+	mu      sync.Mutex
+	last    uint64 // id of the last request
+	pending map[uint64]*pending
+	open    int       // requests that are not over: the pending ones, and one that is being answered
+	empty   sync.Cond // open is 0, or failed is set
+	failed  error
+}
+
+// dialSession connects and waits for the hello.
+func dialSession(ctx context.Context, c *Client, ended func(*conn)) (*conn, error) {
+	header := c.header()
+	//nolint:bodyclose // by the library's contract it need not be
+	ws, resp, err := websocket.Dial(ctx, c.base+"/v1/connect", &websocket.DialOptions{
+		HTTPClient: c.http, HTTPHeader: header, Subprotocols: []string{frame.Protocol}, CompressionMode: websocket.CompressionDisabled,
+	})
+	if err != nil {
+		return nil, refusal(resp, err)
+	}
+	ws.SetReadLimit(frame.MaxBatch)
+	k := &conn{ws: ws, ended: ended, born: time.Now(), closed: make(chan struct{}), pending: map[uint64]*pending{}}
+	k.empty.L = &k.mu
+	if err := k.greeted(ctx); err != nil {
+		_ = ws.CloseNow()
+		return nil, err
+	}
+	k.calls = semaphore.NewWeighted(int64(k.hello.MaxCalls))
+	k.waits = semaphore.NewWeighted(int64(k.hello.MaxWaits))
+	k.room = semaphore.NewWeighted(int64(max(smallBody, k.hello.MaxCallBytes-smallBody*k.hello.MaxCalls)))
+	k.out = frame.NewOutbox(k.write, k.fail)
+	k.work.Go(k.read)
+	k.work.Go(k.watch)
+	return k, nil
+}
+
+// greeted reads the hello.
+func (k *conn) greeted(ctx context.Context) error {
+	kind, b, err := k.ws.Read(ctx)
+	if err != nil {
+		return fmt.Errorf("no hello came: %w", err)
+	}
+	f, _, err := frame.Next(b)
+	if err != nil || kind != websocket.MessageBinary || f.Kind != frame.Hello {
+		return errors.New("what answers does not begin with a hello")
+	}
+	if k.hello, err = frame.ParseHello(f.Body); err != nil {
+		return err
+	}
+	g := k.hello
+	if g.Service != wire.Service || g.MaxCalls < 1 || g.MaxWaits < 1 || g.MaxFrames < 1 || g.MaxItems < 1 {
+		return errors.New("what answers greets like no lockkeeper")
+	}
+	return nil
+}
+
+func (k *conn) write(batch []byte, _ int) error {
+	return k.ws.Write(context.Background(), websocket.MessageBinary, batch) // watch ends one that hangs
+}
+
+// fail ends the session. What has no answer is told so.
+func (k *conn) fail(err error) {
+	k.mu.Lock()
+	if k.failed != nil {
+		k.mu.Unlock()
+		return
+	}
+	k.failed = err
+	left := k.pending
+	k.pending = map[uint64]*pending{}
+	k.empty.Broadcast()
+	k.mu.Unlock()
+	close(k.closed)
+	k.ended(k)
+	k.out.Close()
+	for _, p := range left {
+		p.err = &lostError{err: err, sent: k.out.Left(p.number)}
+		p.done <- struct{}{}
+	}
+	k.work.Go(func() { _ = k.ws.CloseNow() }) // wakes whoever reads or writes
+}
+
+// lostError is why a request has no answer. sent says whether it may have left
+// this machine.
+type lostError struct {
+	err  error
+	sent bool
+}
+
+func (e *lostError) Error() string { return e.err.Error() }
+func (e *lostError) Unwrap() error { return e.err }
+
+// close ends the session in order: what abandoned calls left behind is cleared
+// up first, within abandonTimeout.
+func (k *conn) close() {
+	done := make(chan struct{})
+	stop := time.AfterFunc(abandonTimeout, func() { k.fail(lease.ErrClosed) })
+	go func() {
+		defer close(done)
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		for k.open > 0 && k.failed == nil {
+			k.empty.Wait()
+		}
+	}()
+	<-done
+	stop.Stop()
+	k.mu.Lock()
+	failed := k.failed
+	k.mu.Unlock()
+	if failed == nil {
+		k.out.Idle()
+		_ = k.ws.Close(websocket.StatusNormalClosure, "") // the reader sees it end
+	}
+	k.fail(lease.ErrClosed)
+	k.out.Idle()
+	k.work.Wait()
+}
+
+// start sends a request. It waits for room within the daemon's limits.
+func (k *conn) start(ctx context.Context, p *pending, body []byte, items int) (uint64, error) {
+	slots := k.calls
+	if p.waits {
+		slots = k.waits
+	}
+	if err := slots.Acquire(ctx, 1); err != nil {
+		return 0, &lostError{err: fmt.Errorf("too many calls are under way: %w", err)}
+	}
+	if len(body) > smallBody {
+		p.bytes = min(int64(len(body)), int64(max(smallBody, k.hello.MaxCallBytes-smallBody*k.hello.MaxCalls)))
+		if err := k.room.Acquire(ctx, p.bytes); err != nil {
+			slots.Release(1)
+			return 0, &lostError{err: fmt.Errorf("too many bytes of calls are under way: %w", err)}
+		}
+	}
+	p.done = make(chan struct{}, 1)
+	k.mu.Lock()
+	if k.failed != nil {
+		defer k.mu.Unlock()
+		k.free(p)
+		return 0, &lostError{err: k.failed}
+	}
+	k.last++
+	id := k.last
+	k.pending[id] = p
+	// Under the lock, so that ids leave in their order.
+	number, err := k.out.Send(id, body, items, nil)
+	if err != nil { // the connection has failed, and fail has not come here yet
+		delete(k.pending, id)
+		k.mu.Unlock()
+		k.free(p)
+		return 0, &lostError{err: err}
+	}
+	p.number = number
+	k.open++
+	k.mu.Unlock()
+	return id, nil
+}
+
+// free gives back what a request took of the daemon's limits.
+func (k *conn) free(p *pending) {
+	if p.waits {
+		k.waits.Release(1)
+	} else {
+		k.calls.Release(1)
+	}
+	if p.bytes > 0 {
+		k.room.Release(p.bytes)
+	}
+}
+
+// do sends a request and waits for its answer. When ctx ends first, the
+// request is cancelled where that is possible; what it is answered then is
+// cleared up by answered.
+func (k *conn) do(ctx context.Context, p *pending, body []byte, items int) error {
+	id, err := k.start(ctx, p, body, items)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-p.done:
+		return p.err
+	case <-ctx.Done():
+	}
+	k.mu.Lock()
+	select {
+	case <-p.done:
+		k.mu.Unlock()
+		return p.err
+	default:
+	}
+	p.abandoned = true
+	k.mu.Unlock()
+	if p.waits || p.kind == frame.Call {
+		b := frame.Buffer()
+		*b = frame.AppendCancel(*b)
+		_, _ = k.out.Send(id, *b, 0, nil) // a session that has ended has cancelled it
+		frame.Free(b)
+	}
+	return &lostError{err: ctx.Err(), sent: true}
+}
+
+// read takes the daemon's batches until the connection ends.
+func (k *conn) read() {
+	buf := make([]byte, 0, 4096)
+	for {
+		kind, r, err := k.ws.Reader(context.Background())
+		if err == nil && kind != websocket.MessageBinary {
+			err = errors.New("the daemon sent text")
+		}
+		for err == nil {
+			if len(buf) == cap(buf) {
+				buf = append(buf, 0)[:len(buf)]
+			}
+			var n int
+			n, err = r.Read(buf[len(buf):cap(buf)])
+			buf = buf[:len(buf)+n]
+			k.heard.Store(int64(time.Since(k.born)))
+		}
+		if errors.Is(err, io.EOF) {
+			err = k.take(buf)
+		}
+		if err != nil {
+			k.fail(err)
+			return
+		}
+		if buf = buf[:0]; cap(buf) > 2*frame.Flush {
+			buf = make([]byte, 0, 4096) // one large answer is not to be paid for ever
+		}
+	}
+}
+
+func (k *conn) take(batch []byte) error {
+	for len(batch) > 0 {
+		f, rest, err := frame.Next(batch)
+		if err != nil {
+			return err
+		}
+		batch = rest
+		if f.Kind == frame.Pong {
+			continue
+		}
+		if err := k.answered(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answered gives a frame to the request that it answers. The request is taken
+// out of the pending ones meanwhile, so that a failure does not end it too.
+func (k *conn) answered(f frame.Frame) error {
+	k.mu.Lock()
+	p := k.pending[f.ID]
+	delete(k.pending, f.ID)
+	k.mu.Unlock()
+	if p == nil {
+		return fmt.Errorf("the daemon answered request %d with %v, which was not asked", f.ID, f.Kind)
+	}
+	final, err := p.parse(f)
+	k.mu.Lock()
+	if err == nil {
+		err = k.failed
+	}
+	if err == nil && !final {
+		k.pending[f.ID] = p
+		k.mu.Unlock()
+		return nil
+	}
+	if err != nil {
+		p.err = &lostError{err: err, sent: true}
+	}
+	abandoned := p.abandoned
+	if !abandoned {
+		p.done <- struct{}{}
+	}
+	k.mu.Unlock()
+	k.free(p)
+	if err == nil && abandoned && len(p.deliveries) > 0 {
+		k.handBack(p.deliveries)
+	}
+	k.mu.Lock()
+	k.over()
+	k.mu.Unlock()
+	return err
+}
+
+// over counts a request that is over. k.mu is held.
+func (k *conn) over() {
+	if k.open--; k.open == 0 {
+		k.empty.Broadcast()
+	}
+}
+
+// handBack releases what a receive got whose caller had left. Nobody waits for
+// it; if it fails, the deliveries come back when their leases end.
+func (k *conn) handBack(ds []queuedriver.Delivery) {
+	ss := make([]queuedriver.Settlement, len(ds))
+	for i := range ds {
+		ss[i] = queuedriver.Settlement{Ref: ds[i].Ref, Verb: queuedriver.Release}
+	}
+	b := frame.Buffer()
+	defer frame.Free(b)
+	*b = frame.AppendSettle(*b, ss)
+	p := &pending{kind: frame.Settle, n: len(ss), abandoned: true}
+	if !k.calls.TryAcquire(1) { // the reader must not wait for itself
+		return
+	}
+	p.done = make(chan struct{}, 1)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.failed != nil {
+		k.calls.Release(1)
+		return
+	}
+	k.last++
+	k.pending[k.last] = p
+	k.open++
+	p.number, _ = k.out.Send(k.last, *b, len(ss), nil) // if it fails, so does all that is pending
+}
+
+// watch pings, and ends a session whose other end shows no sign of life.
+func (k *conn) watch() {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	var sent, until time.Duration // when the last ping was sent, and when its time is over; 0: answered
+	for id := uint64(1); ; {
+		select {
+		case <-k.closed:
+			return
+		case <-t.C:
+		}
+		now, heard := time.Since(k.born), time.Duration(k.heard.Load())
+		if until != 0 && heard >= sent {
+			until = 0
+		}
+		if until != 0 && now >= until {
+			k.fail(fmt.Errorf("the daemon has shown no sign of life for %v", now-heard))
+			return
+		}
+		every := frame.PingIdle
+		k.mu.Lock()
+		if k.open > 0 {
+			every = frame.PingBusy
+		}
+		k.mu.Unlock()
+		if until == 0 && (now-heard >= every || now-sent >= every) {
+			b := frame.AppendPing(nil)
+			if _, err := k.out.Send(id, b, 0, nil); err != nil {
+				continue
+			}
+			id++
+			sent = now
+			until = now + frame.PingWait + time.Duration(k.out.Bytes())*time.Second/slowest
+		}
+	}
+}

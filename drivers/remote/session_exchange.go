@@ -1,0 +1,209 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
+	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// forever is the wait of a call that only its caller ends.
+const forever = -1
+
+// exchange is one call on its way over the session.
+type exchange struct {
+	s      *caller
+	ctx    context.Context
+	cancel context.CancelFunc
+	stop   func() bool
+	conn   *conn
+}
+
+// over begins a call over the session, whose answer may take wait longer than
+// a call's timeout. It returns nil if the call has to go over HTTP. The caller
+// must end what it gets.
+func (s *caller) over(ctx context.Context, wait time.Duration) (*exchange, error) {
+	if s.c.link == nil || s.c.link.mode == SessionOff {
+		return nil, nil
+	}
+	if err := s.enter(ctx); err != nil {
+		return nil, err
+	}
+	x := &exchange{s: s}
+	if err := ctx.Err(); err != nil {
+		s.calls.Done()
+		return nil, fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
+	}
+	if wait == forever {
+		x.ctx, x.cancel = context.WithCancel(ctx)
+	} else {
+		x.ctx, x.cancel = context.WithTimeout(ctx, wait+s.c.timeout)
+	}
+	x.stop = context.AfterFunc(s.ctx, x.cancel)
+	connect, cancel := x.ctx, context.CancelFunc(func() {})
+	if wait != 0 {
+		connect, cancel = context.WithTimeout(x.ctx, s.c.timeout)
+	}
+	k, err := s.c.link.get(connect)
+	cancel()
+	switch {
+	case err != nil:
+		err = x.lost(&lostError{err: err}, false)
+		x.end()
+		return nil, err
+	case k == nil:
+		x.end()
+		return nil, nil
+	}
+	x.conn = k
+	return x, nil
+}
+
+func (x *exchange) end() {
+	x.stop()
+	x.cancel()
+	x.s.calls.Done()
+}
+
+// do sends a request and waits for the answer. reads says that it changes
+// nothing. It frees b.
+func (x *exchange) do(p *pending, b *[]byte, items int, reads bool) error {
+	defer frame.Free(b)
+	return x.lost(x.conn.do(x.ctx, p, *b, items), reads)
+}
+
+// lost says what a missing answer means to the caller.
+func (x *exchange) lost(err error, reads bool) error {
+	var l *lostError
+	if !errors.As(err, &l) {
+		return err
+	}
+	return x.s.lost(x.ctx, request{reads: reads}, l.sent, l.err)
+}
+
+func (c *lockConn) sessionAcquire(x *exchange, r *lockdriver.Request, wait bool) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	defer x.end()
+	if r.Ticket != nil && !utf8.ValidString(r.Ticket.Opaque) {
+		return nil, nil, lease.Invalidf("ticket", "must be valid UTF-8")
+	}
+	b := frame.Buffer()
+	*b = frame.AppendAcquire(*b, r, wait)
+	p := &pending{kind: frame.Acquire, waits: wait}
+	err := x.do(p, b, 0, false)
+	switch {
+	case err == nil && p.grant != nil:
+		return p.grant, nil, nil
+	case err == nil:
+		return nil, p.ticket, nil
+	case (r.Queue || wait) && p.problem != nil && p.problem.Code == wire.CodeHeld:
+		return nil, &lockdriver.Ticket{Opaque: p.problem.Ticket, Position: p.problem.Position}, nil
+	}
+	return nil, nil, err
+}
+
+func (c *lockConn) sessionLeases(x *exchange, kind frame.Kind, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
+	defer x.end()
+	for i := range refs {
+		at := wire.Indexed("leases", i)
+		if err := lockdriver.ValidateName(at+".name", refs[i].Name); err != nil {
+			return nil, err
+		}
+		if err := lockdriver.ValidateHolder(at+".holder", refs[i].Holder); err != nil {
+			return nil, err
+		}
+	}
+	b := frame.Buffer()
+	if kind == frame.Renew {
+		*b = frame.AppendRenew(*b, refs)
+	} else {
+		*b = frame.AppendRelease(*b, refs)
+	}
+	p := &pending{kind: kind, n: len(refs)}
+	err := x.do(p, b, len(refs), false)
+	return p.outcomes, err
+}
+
+// sessionPublish sends a batch, as several requests if it is too large for one.
+func (c *queueConn) sessionPublish(x *exchange, ps []queuedriver.Publishing) ([]queuedriver.Receipt, error) {
+	defer x.end()
+	if err := queuedriver.ValidateBatch(ps); err != nil {
+		return nil, err
+	}
+	var receipts []queuedriver.Receipt
+	for first := true; len(ps) > 0; first = false {
+		n, size := 0, 0
+		for n < len(ps) && n < x.conn.hello.MaxItems/2 {
+			s := frame.PublishingSize(&ps[n])
+			if n > 0 && size+s > maxPublish {
+				break
+			}
+			size += s
+			n++
+		}
+		b := frame.Buffer()
+		*b = frame.AppendPublish(*b, ps[:n])
+		p := &pending{kind: frame.Publish, n: n}
+		err := x.do(p, b, 2*n, false)
+		if err != nil && first && n == len(ps) {
+			return nil, err
+		}
+		if err != nil {
+			for range n {
+				p.receipts = append(p.receipts, queuedriver.Receipt{Err: err})
+			}
+		}
+		if receipts == nil {
+			receipts = p.receipts
+		} else {
+			receipts = append(receipts, p.receipts...)
+		}
+		ps = ps[n:]
+	}
+	return receipts, nil
+}
+
+func (c *queueConn) sessionSettle(x *exchange, ss []queuedriver.Settlement) ([]queuedriver.Outcome, error) {
+	defer x.end()
+	b := frame.Buffer()
+	*b = frame.AppendSettle(*b, ss)
+	p := &pending{kind: frame.Settle, n: len(ss)}
+	err := x.do(p, b, len(ss), false)
+	return p.settled, err
+}
+
+// sessionReceive is one receive. A caller that leaves is let go at once; what
+// the daemon sends all the same is handed back by the session.
+func (c *queueConn) sessionReceive(ctx context.Context, x *exchange, r *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
+	defer x.end()
+	b := frame.Buffer()
+	*b = frame.AppendReceive(*b, r, false)
+	p := &pending{kind: frame.Receive, waits: true}
+	err := x.do(p, b, 0, false)
+	if err != nil && ctx.Err() != nil && !errors.Is(err, lease.ErrClosed) {
+		return nil, ctx.Err() // nothing stays leased, so nothing is unknown
+	}
+	return p.deliveries, err
+}
+
+// sessionCall is a call of the HTTP interface.
+func (s *caller) sessionCall(x *exchange, r request, body []byte, out any) error {
+	defer x.end()
+	q := frame.Request{Method: r.method, Path: r.path, Query: r.query.Encode(), Body: body}
+	if body != nil {
+		q.Media = "application/json"
+	}
+	b := frame.Buffer()
+	*b = frame.AppendCall(*b, &q)
+	p := &pending{kind: frame.Call}
+	if err := x.do(p, b, 0, r.reads); err != nil {
+		return err
+	}
+	return s.answer(x.ctx, r, p.reply.Status, p.reply.Media, p.reply.Body, out)
+}

@@ -1,0 +1,206 @@
+package frame
+
+import (
+	"errors"
+	"runtime"
+	"sync"
+)
+
+// ErrOutboxClosed is what a sender gets when the connection has ended.
+var ErrOutboxClosed = errors.New("the session has ended")
+
+// keepBuffer is how large a buffer may be that is used again.
+const keepBuffer = 2 * Flush
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// Buffer returns an empty buffer to encode a frame into.
+func Buffer() *[]byte {
+	b := buffers.Get().(*[]byte) //nolint:forcetypeassert // the pool has nothing else
+	*b = (*b)[:0]
+	return b
+}
+
+// Free gives a buffer back, unless it has grown too large to keep.
+func Free(b *[]byte) {
+	if cap(*b) <= keepBuffer {
+		buffers.Put(b)
+	}
+}
+
+// Owner of a frame is told what became of it: Written is called once, when the
+// frame has been written, or will never be. It must not block.
+type Owner interface{ Written(ok bool) }
+
+// Outbox gathers frames while a batch is being written: what has come together
+// meanwhile is the next batch, so that batches grow with the load and a lone
+// frame waits for nothing. There is a goroutine only while there is something
+// to write, and a buffer likewise.
+//
+// Frames leave in the order of the Sends.
+type Outbox struct {
+	write func(batch []byte, frames int) error
+	// ended is called once with the first error of a write.
+	ended func(error)
+
+	mu      sync.Mutex
+	drained sync.Cond // bytes has shrunk, or closed is set
+	queue   []*parcel // what waits; the last one may still be added to
+	bytes   int       // of frames that wait
+	sent    uint64    // numbers of frames up to here were taken for a write
+	last    uint64    // number of the last frame
+	writing bool
+	closed  bool
+}
+
+// parcel is one batch.
+type parcel struct {
+	buf    *[]byte
+	frames int
+	items  int
+	last   uint64 // number of its last frame
+	owners []Owner
+}
+
+func (p *parcel) done(ok bool) {
+	for _, o := range p.owners {
+		o.Written(ok)
+	}
+}
+
+// NewOutbox makes an outbox whose batches are passed to write, one at a time.
+// ended is called when a write has failed.
+func NewOutbox(write func(batch []byte, frames int) error, ended func(error)) *Outbox {
+	o := &Outbox{write: write, ended: ended}
+	o.drained.L = &o.mu
+	return o
+}
+
+// Send puts a frame that has so many items into the outbox and returns its
+// number: see Left. owner may be nil; it is not called if Send fails. The body
+// is copied.
+func (o *Outbox) Send(id uint64, body []byte, items int, owner Owner) (uint64, error) {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return 0, ErrOutboxClosed
+	}
+	var p *parcel
+	if n := len(o.queue); n > 0 {
+		p = o.queue[n-1]
+	}
+	if p == nil || len(*p.buf)+len(body) > Flush || p.frames == MaxFrames || p.items+items > MaxItems {
+		p = &parcel{buf: Buffer()}
+		o.queue = append(o.queue, p)
+	}
+	before := len(*p.buf)
+	*p.buf = AppendFrame(*p.buf, id, body)
+	p.frames++
+	p.items += items
+	o.bytes += len(*p.buf) - before
+	o.last++
+	p.last = o.last
+	if owner != nil {
+		p.owners = append(p.owners, owner)
+	}
+	start := !o.writing
+	o.writing = true
+	number := o.last
+	o.mu.Unlock()
+	if start {
+		go o.run()
+	}
+	return number, nil
+}
+
+// Wait blocks while more than most bytes wait to be written.
+func (o *Outbox) Wait(most int) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.bytes > most && !o.closed {
+		o.drained.Wait()
+	}
+	if o.closed {
+		return ErrOutboxClosed
+	}
+	return nil
+}
+
+// Bytes returns how many bytes wait to be written, or are being written.
+func (o *Outbox) Bytes() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.bytes
+}
+
+// Left says whether a frame may have left, by its number.
+func (o *Outbox) Left(number uint64) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return number <= o.sent
+}
+
+// run writes until nothing waits.
+func (o *Outbox) run() {
+	for {
+		// Whoever is about to send as well gets the chance: one write for
+		// all of them costs less than one each.
+		runtime.Gosched()
+		o.mu.Lock()
+		if len(o.queue) == 0 {
+			o.writing = false
+			o.drained.Broadcast()
+			o.mu.Unlock()
+			return
+		}
+		p := o.queue[0]
+		o.queue[0] = nil
+		if o.queue = o.queue[1:]; len(o.queue) == 0 {
+			o.queue = nil
+		}
+		o.sent = p.last
+		o.mu.Unlock()
+
+		err := o.write(*p.buf, p.frames)
+		p.done(err == nil)
+		if err != nil {
+			o.ended(err)
+			o.Close()
+		}
+		o.mu.Lock()
+		o.bytes -= len(*p.buf)
+		o.drained.Broadcast()
+		o.mu.Unlock()
+		Free(p.buf)
+	}
+}
+
+// Close refuses what comes later and drops what waits. It does not wait for
+// the write under way; see Idle.
+func (o *Outbox) Close() {
+	o.mu.Lock()
+	if o.closed {
+		o.mu.Unlock()
+		return
+	}
+	o.closed = true
+	dropped := o.queue
+	o.queue = nil
+	for _, p := range dropped {
+		o.bytes -= len(*p.buf)
+	}
+	o.drained.Broadcast()
+	o.mu.Unlock()
+	for _, p := range dropped {
+		p.done(false)
+	}
+}
+
+// Idle waits until nothing waits and no write is under way.
+func (o *Outbox) Idle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for o.writing {
+		o.drained.Wait()
+	}
+}

@@ -1,0 +1,357 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
+	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// postBytes bounds the bodies that one driver call gets from several publishes
+// of a session.
+const postBytes = 8 << 20
+
+// posted is one publish.
+type posted struct {
+	r     *request
+	ps    []queuedriver.Publishing
+	bytes int
+}
+
+func (ss *session) addPublish(r *request, body []byte, g *gathered) error {
+	if err := ss.begin(r, g); err != nil {
+		return err
+	}
+	ps, err := frame.ParsePublish(body, nil, &g.items)
+	if err != nil {
+		return err
+	}
+	if len(ps) == 0 {
+		err = lease.Invalidf("messages", "must be 1 to %d, are none", queuedriver.MaxBatch)
+	} else {
+		err = queuedriver.ValidateBatch(ps)
+	}
+	if err != nil {
+		return g.refuse(r, err)
+	}
+	p := &posted{r: r, ps: ps}
+	for i := range ps {
+		p.bytes += len(ps[i].Message.Body)
+	}
+	g.publishes = append(g.publishes, p)
+	return nil
+}
+
+// post puts publishes into the lane, where one driver call at a time keeps
+// them in order: whatever has come while one was under way is the next.
+func (ss *session) post(ps []*posted) {
+	if len(ps) == 0 {
+		return
+	}
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	ss.lane = append(ss.lane, ps...)
+	if !ss.posting {
+		ss.posting = true
+		ss.work.Go(ss.postAll)
+	}
+}
+
+func (ss *session) postAll() {
+	for {
+		ss.mu.Lock()
+		n, messages, bytes := 0, 0, 0
+		for n < len(ss.lane) {
+			p := ss.lane[n]
+			if messages += len(p.ps); n > 0 && (messages > queuedriver.MaxBatch || bytes+p.bytes > postBytes) {
+				break
+			}
+			bytes += p.bytes
+			n++
+		}
+		group := ss.lane[:n:n]
+		if ss.lane = ss.lane[n:]; len(ss.lane) == 0 {
+			ss.lane = nil
+		}
+		if n == 0 {
+			ss.posting = false
+		}
+		ss.mu.Unlock()
+		if n == 0 {
+			return
+		}
+		ss.publish(group)
+	}
+}
+
+func (ss *session) publish(group []*posted) {
+	rs := make([]*request, len(group))
+	var ps []queuedriver.Publishing
+	for i, p := range group {
+		rs[i] = p.r
+		ps = append(ps, p.ps...)
+	}
+	defer ss.rescue(rs...)
+	receipts, err := ss.s.cfg.Queues.Publish(ss.ctx, ps)
+	if err == nil && len(receipts) != len(ps) {
+		err = fmt.Errorf("the driver returned %d receipts for %d messages: %w", len(receipts), len(ps), lease.ErrUnknown)
+	}
+	if err == nil {
+		ss.s.metrics.publishedAll(receipts)
+	}
+	for i, r := range rs {
+		if err != nil {
+			r.fail(err)
+			continue
+		}
+		n := len(group[i].ps)
+		b := frame.Buffer()
+		*b = frame.AppendReceipts(*b, receipts[:n])
+		ss.s.metrics.counted(frame.Receipts)
+		receipts = receipts[n:]
+		r.send(b, n, nil)
+	}
+}
+
+// settles are settlements of one batch that one driver call does.
+type settles struct {
+	requests []*request
+	ss       []queuedriver.Settlement
+}
+
+func (ss *session) addSettle(r *request, body []byte, g *gathered) error {
+	if err := ss.begin(r, g); err != nil {
+		return err
+	}
+	if len(g.settles) == 0 {
+		g.settles = append(g.settles, &settles{})
+	}
+	l := g.settles[len(g.settles)-1]
+	before := len(l.ss)
+	all, err := frame.ParseSettle(body, l.ss, &g.items)
+	if err != nil {
+		return err
+	}
+	own := all[before:]
+	if len(own) == 0 {
+		err = lease.Invalidf("settlements", "must be 1 to %d, are none", queuedriver.MaxBatch)
+	} else {
+		caps := ss.s.cfg.Queues.Caps()
+		err = queuedriver.ValidateSettlements(own, &caps)
+	}
+	if err != nil {
+		return g.refuse(r, err)
+	}
+	r.n = len(own)
+	if len(all) > queuedriver.MaxBatch {
+		g.settles = append(g.settles, &settles{requests: []*request{r}, ss: own})
+		return nil
+	}
+	l.ss = all
+	l.requests = append(l.requests, r)
+	return nil
+}
+
+func (ss *session) settle(l *settles) {
+	if len(l.requests) == 0 {
+		return
+	}
+	defer ss.rescue(l.requests...)
+	outcomes, err := ss.s.cfg.Queues.Settle(ss.ctx, l.ss)
+	if err == nil && len(outcomes) != len(l.ss) {
+		err = fmt.Errorf("the driver returned %d outcomes for %d settlements: %w", len(outcomes), len(l.ss), lease.ErrUnknown)
+	}
+	if err == nil {
+		for i := range outcomes {
+			ss.s.metrics.settled(wire.Verbs[l.ss[i].Verb-1], outcomes[i].Err)
+		}
+	}
+	for _, r := range l.requests {
+		if err != nil {
+			r.fail(err)
+			continue
+		}
+		b := frame.Buffer()
+		*b = frame.AppendSettled(*b, outcomes[:r.n])
+		ss.s.metrics.counted(frame.Settled)
+		outcomes = outcomes[r.n:]
+		r.send(b, r.n, nil)
+	}
+}
+
+// credit is how many messages a receive may still push.
+type credit struct {
+	mu   sync.Mutex
+	n    int
+	more chan struct{} // a token: there is more
+}
+
+func (c *credit) add(n int) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n > frame.MaxCredit-c.n {
+		return violated("credit must be at most %d", frame.MaxCredit)
+	}
+	c.n += n
+	select {
+	case c.more <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// wait returns how much there is, once there is some; 0 when ctx ends.
+func (c *credit) wait(ctx context.Context) int {
+	for {
+		c.mu.Lock()
+		n := c.n
+		c.mu.Unlock()
+		if n > 0 {
+			return n
+		}
+		select {
+		case <-c.more:
+		case <-ctx.Done():
+			return 0
+		}
+	}
+}
+
+func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
+	req, keep, err := frame.ParseReceive(body)
+	if err != nil {
+		return err
+	}
+	r.waits = true
+	if err := ss.begin(r, g); err != nil {
+		return err
+	}
+	cr := &credit{more: make(chan struct{}, 1)}
+	if keep {
+		if err := cr.add(req.Max); err != nil {
+			return err
+		}
+		req.Max, req.Wait = 1, queuedriver.MaxWait
+	}
+	caps := ss.s.cfg.Queues.Caps()
+	if err := req.Validate(&caps); err != nil {
+		return g.refuse(r, err)
+	}
+	req.MaxBytes = min(req.MaxBytes, pollBytes)
+	g.rest = append(g.rest, func() error {
+		var add func(int) error
+		if keep {
+			add = cr.add
+		}
+		ctx, cancel := r.stoppable(ss.ctx, add)
+		ss.work.Go(func() {
+			defer cancel()
+			defer ss.rescue(r)
+			if keep {
+				r.consume(ctx, req, cr)
+				return
+			}
+			ds, err := r.deliver(ctx, req, false)
+			if err != nil || len(ds) == 0 {
+				r.finish(err)
+			}
+		})
+		return nil
+	})
+	return nil
+}
+
+// consume pushes deliveries as long as there is credit, until it is cancelled.
+func (r *request) consume(ctx context.Context, req *queuedriver.ReceiveRequest, cr *credit) {
+	drained, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(r.ss.s.drain, cancel)()
+	for {
+		n := cr.wait(drained)
+		if drained.Err() != nil {
+			r.finish(nil)
+			return
+		}
+		req.Max = min(n, queuedriver.MaxReceive)
+		ds, err := r.deliver(drained, req, true)
+		if err != nil {
+			r.finish(err)
+			return
+		}
+		cr.mu.Lock()
+		cr.n -= len(ds)
+		cr.mu.Unlock()
+	}
+}
+
+// finish ends a receive without deliveries.
+func (r *request) finish(err error) {
+	if err != nil {
+		r.fail(err)
+		return
+	}
+	b := frame.Buffer()
+	*b = frame.AppendDone(*b)
+	r.ss.s.metrics.counted(frame.Done)
+	r.send(b, 0, nil)
+}
+
+// deliver receives once and pushes what it got. With more the receive goes on
+// behind it; otherwise deliveries are its answer. Waited counts from the
+// receipt of the receive.
+func (r *request) deliver(ctx context.Context, req *queuedriver.ReceiveRequest, more bool) ([]queuedriver.Delivery, error) {
+	c := r.newCall()
+	receive := c.take
+	if req.Wait > 0 {
+		receive = c.poll
+	}
+	ds, err := receive(ctx, req)
+	if err != nil || len(ds) == 0 {
+		return nil, err
+	}
+	if err = c.reserve(ctx, bodies(ds)); err != nil || ctx.Err() != nil {
+		c.s.answers.Release(c.answer)
+		c.handBack(ds)
+		return nil, err
+	}
+	c.s.metrics.counted(frame.Deliveries)
+	c.s.metrics.received.Add(float64(len(ds)))
+	b := frame.Buffer()
+	*b = frame.AppendDeliveries(*b, ds, more)
+	d := &delivered{ss: r.ss, c: c, ds: ds}
+	if !more {
+		d.last = r
+		r.sendOf(b, len(ds), nil, d)
+		return ds, nil
+	}
+	defer frame.Free(b)
+	_ = r.ss.out.Wait(maxUnsent) // Send says the same
+	if _, err := r.ss.out.Send(r.id, *b, len(ds), d); err != nil {
+		d.Written(false)
+		return nil, goneError{err}
+	}
+	return ds, nil
+}
+
+// delivered are deliveries on their way to the client.
+type delivered struct {
+	ss   *session
+	c    *call
+	ds   []queuedriver.Delivery
+	last *request // that they answer
+}
+
+// Written implements frame.Owner: what the client cannot have got is released.
+func (d *delivered) Written(ok bool) {
+	d.c.s.answers.Release(d.c.answer)
+	if !ok {
+		d.ss.work.Go(func() { d.c.handBack(d.ds) })
+	}
+	if d.last != nil {
+		d.last.Written(ok)
+	}
+}
