@@ -97,13 +97,14 @@ func (c *lockConn) sessionAcquire(x *exchange, r *lockdriver.Request, wait bool)
 	*b = frame.AppendAcquire(*b, r, wait)
 	p := &pending{kind: frame.Acquire, waits: wait}
 	err := x.do(p, b, 0, false)
+	var held *problemError
 	switch {
 	case err == nil && p.grant != nil:
 		return p.grant, nil, nil
 	case err == nil:
 		return nil, p.ticket, nil
-	case (r.Queue || wait) && p.problem != nil && p.problem.Code == wire.CodeHeld:
-		return nil, &lockdriver.Ticket{Opaque: p.problem.Ticket, Position: p.problem.Position}, nil
+	case wait && errors.As(err, &held) && held.problem.Code == wire.CodeHeld: // the daemon is shutting down
+		return nil, &lockdriver.Ticket{Opaque: held.problem.Ticket, Position: held.problem.Position}, nil
 	}
 	return nil, nil, err
 }
@@ -126,8 +127,10 @@ func (c *lockConn) sessionLeases(x *exchange, kind frame.Kind, refs []lockdriver
 		*b = frame.AppendRelease(*b, refs)
 	}
 	p := &pending{kind: kind, n: len(refs)}
-	err := x.do(p, b, len(refs), false)
-	return p.outcomes, err
+	if err := x.do(p, b, len(refs), false); err != nil {
+		return nil, err
+	}
+	return p.outcomes, nil
 }
 
 // sessionPublish sends a batch, as several requests if it is too large for one.
@@ -151,18 +154,17 @@ func (c *queueConn) sessionPublish(x *exchange, ps []queuedriver.Publishing) ([]
 		*b = frame.AppendPublish(*b, ps[:n])
 		p := &pending{kind: frame.Publish, n: n}
 		err := x.do(p, b, 2*n, false)
-		if err != nil && first && n == len(ps) {
-			return nil, err
-		}
-		if err != nil {
-			for range n {
-				p.receipts = append(p.receipts, queuedriver.Receipt{Err: err})
-			}
-		}
-		if receipts == nil {
+		switch {
+		case err == nil && receipts == nil:
 			receipts = p.receipts
-		} else {
+		case err == nil:
 			receipts = append(receipts, p.receipts...)
+		case first && n == len(ps):
+			return nil, err
+		default:
+			for range n {
+				receipts = append(receipts, queuedriver.Receipt{Err: err})
+			}
 		}
 		ps = ps[n:]
 	}
@@ -174,8 +176,10 @@ func (c *queueConn) sessionSettle(x *exchange, ss []queuedriver.Settlement) ([]q
 	b := frame.Buffer()
 	*b = frame.AppendSettle(*b, ss)
 	p := &pending{kind: frame.Settle, n: len(ss)}
-	err := x.do(p, b, len(ss), false)
-	return p.settled, err
+	if err := x.do(p, b, len(ss), false); err != nil {
+		return nil, err
+	}
+	return p.settled, nil
 }
 
 // sessionReceive is one receive. A caller that leaves is let go at once; what
@@ -186,10 +190,13 @@ func (c *queueConn) sessionReceive(ctx context.Context, x *exchange, r *queuedri
 	*b = frame.AppendReceive(*b, r, false)
 	p := &pending{kind: frame.Receive, waits: true}
 	err := x.do(p, b, 0, false)
-	if err != nil && ctx.Err() != nil && !errors.Is(err, lease.ErrClosed) {
+	if err == nil {
+		return p.deliveries, nil
+	}
+	if ctx.Err() != nil && !errors.Is(err, lease.ErrClosed) {
 		return nil, ctx.Err() // nothing stays leased, so nothing is unknown
 	}
-	return p.deliveries, err
+	return nil, err
 }
 
 // sessionCall is a call of the HTTP interface.

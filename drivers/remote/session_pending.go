@@ -19,9 +19,8 @@ type pending struct {
 
 	done chan struct{} // a token, when the answer is there
 
-	// The answer, set before done.
+	// The answer, set before done. A caller that has left must not read it.
 	err        error
-	problem    *wire.Problem
 	grant      *lockdriver.Grant
 	ticket     *lockdriver.Ticket
 	outcomes   []lockdriver.Outcome
@@ -70,9 +69,9 @@ func (p *pending) parse(f frame.Frame) (final bool, err error) {
 	case frame.Reply:
 		return p.parseReply(f)
 	case frame.Problem:
-		p.problem, err = frame.ParseProblem(f.Body)
-		if err == nil {
-			p.err = &problemError{error: p.problem.Err(), problem: p.problem}
+		var problem *wire.Problem
+		if problem, err = frame.ParseProblem(f.Body); err == nil {
+			p.err = &problemError{error: problem.Err(), problem: problem}
 		}
 	default: // done
 	}
