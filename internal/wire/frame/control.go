@@ -157,6 +157,8 @@ func appendProblem(b []byte, num protowire.Number, p *wire.Problem) []byte {
 	b = appendString(b, 5, p.Instance)
 	b = appendString(b, 6, p.Ticket)
 	b = appendInt(b, 7, int64(p.Position))
+	b = appendString(b, 8, p.Part)
+	b = appendInt(b, 9, int64(p.Index))
 	return shut(b, m)
 }
 
@@ -178,6 +180,10 @@ func (r *reader) problem() *wire.Problem {
 			p.Ticket = r.string()
 		case 7:
 			p.Position = r.small()
+		case 8:
+			p.Part = r.string()
+		case 9:
+			p.Index = r.small()
 		default:
 			r.unknown()
 		}

@@ -494,4 +494,3 @@ func fuzzBody(t *testing.T, f Frame, items *int) {
 		}
 	}
 }
-
