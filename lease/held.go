@@ -13,6 +13,7 @@ var expired = ErrExpired
 type Held[R any] struct {
 	keeper   *Keeper[R]
 	ref      R
+	owner    Owner                 // nil: nobody
 	deadline atomic.Int64          // an Instant
 	cause    atomic.Pointer[error] // nil while live
 
@@ -52,11 +53,15 @@ func (h *Held[R]) Context() context.Context {
 // Check returns nil while the lease is held, and otherwise why it ended. It
 // reads the clock, so that it is right also where the Context could not yet be
 // ended: just after the process was stopped or the machine suspended.
-func (h *Held[R]) Check() error {
+func (h *Held[R]) Check() error { return h.CheckAt(h.keeper.clock.Now()) }
+
+// CheckAt is Check by a reading of the clock that is a moment old at most: for
+// those who check many leases at once.
+func (h *Held[R]) CheckAt(now Instant) error {
 	if cause := h.cause.Load(); cause != nil {
 		return *cause
 	}
-	if h.keeper.clock.Now() < Instant(h.deadline.Load()) {
+	if now < Instant(h.deadline.Load()) {
 		return nil
 	}
 	// The deadline may have been moved between the two reads: End decides.
@@ -84,14 +89,23 @@ func (h *Held[R]) endIfPast() {
 func (h *Held[R]) Deadline() Instant { return Instant(h.deadline.Load()) }
 
 // End ends the lease with cause and says whether it was this call that did;
-// false means that it was over already. The backend is not told.
+// false means that it was over already. Neither the backend nor the Owner is
+// told.
 func (h *Held[R]) End(cause error) bool {
-	var ended endings
 	h.keeper.mu.Lock()
-	ended.add(h.keeper.endLocked(h, cause))
+	live := h.keeper.markLocked(h, cause)
+	cancel := h.cancel
 	h.keeper.mu.Unlock()
-	ended.run()
-	return len(ended) == 1
+	if live && cancel != nil {
+		cancel(cause)
+	}
+	return live
+}
+
+func (h *Held[R]) tellOwner(cause error) {
+	if h.owner != nil {
+		go h.owner.LeaseEnded(cause)
+	}
 }
 
 // Doubt says that a request is under way that ends the lease at the backend if

@@ -94,13 +94,26 @@ func NewKeeper[R any](cfg KeeperConfig[R]) *Keeper[R] {
 	return k
 }
 
+// Owner is told, in a goroutine of its own, when a lease ends otherwise than
+// by Held.End. It costs nothing until then, where a context that is waited on
+// would be made for each lease.
+type Owner interface{ LeaseEnded(cause error) }
+
 // Hold takes charge of a lease that was granted for ttl and that its holder
 // must consider ended at deadline (see Deadline). Of parent only the values
 // are used, for the lease's context. With renew it is renewed in the
 // background; otherwise only by RenewNow. A lease whose deadline has passed,
 // or that comes after Close, is returned ended.
 func (k *Keeper[R]) Hold(parent context.Context, ref R, ttl time.Duration, deadline Instant, renew bool) *Held[R] {
-	h := &Held[R]{keeper: k, ref: ref, parent: context.WithoutCancel(parent), ttl: ttl, granted: ttl, auto: renew}
+	return k.HoldFor(nil, parent, ref, ttl, deadline, renew)
+}
+
+// HoldFor is Hold for an owner, who may be told before it returns.
+func (k *Keeper[R]) HoldFor(o Owner, parent context.Context, ref R, ttl time.Duration, deadline Instant, renew bool) *Held[R] { //nolint:revive // the context is no bound of this call
+	if parent.Done() != nil {
+		parent = context.WithoutCancel(parent)
+	}
+	h := &Held[R]{keeper: k, ref: ref, owner: o, parent: parent, ttl: ttl, granted: ttl, auto: renew}
 	h.slots = [2]int{-1, -1}
 	h.deadline.Store(int64(deadline))
 	now := k.clock.Now()
@@ -109,14 +122,18 @@ func (k *Keeper[R]) Hold(parent context.Context, ref R, ttl time.Duration, deadl
 	switch {
 	case k.closed != nil:
 		h.cause.Store(&k.closed)
+		h.tellOwner(k.closed)
 	case now >= deadline:
 		h.cause.Store(&expired)
+		h.tellOwner(expired)
 	default:
 		k.byDeadline.put(h, deadline)
 		if renew {
 			k.byRenewal.put(h, renewAt(now, deadline, ttl))
 		}
-		k.wakeIfEarlier()
+		if k.nextLocked(now) < k.timerAt { // the timing goroutine sleeps too long
+			tick(k.wake)
+		}
 	}
 	return h
 }
@@ -219,27 +236,30 @@ func (k *Keeper[R]) nextLocked(now Instant) Instant {
 	return next
 }
 
-// wakeIfEarlier makes the timing goroutine look again if it sleeps too long.
-func (k *Keeper[R]) wakeIfEarlier() {
-	if k.nextLocked(k.clock.Now()) < k.timerAt {
-		tick(k.wake)
-	}
-}
-
 // endLocked ends a live lease and returns what to run outside of the lock; nil
 // if it was over.
 func (k *Keeper[R]) endLocked(h *Held[R], cause error) func() {
-	if h.cause.Load() != nil {
+	if !k.markLocked(h, cause) {
 		return nil
+	}
+	cancel := h.cancel
+	return func() {
+		if cancel != nil {
+			cancel(cause)
+		}
+		h.tellOwner(cause)
+	}
+}
+
+// markLocked makes a live lease an ended one, and says whether it was live.
+func (k *Keeper[R]) markLocked(h *Held[R], cause error) bool {
+	if h.cause.Load() != nil {
+		return false
 	}
 	h.cause.Store(&cause)
 	k.byDeadline.remove(h)
 	k.byRenewal.remove(h)
-	if h.cancel == nil {
-		return func() {}
-	}
-	cancel := h.cancel
-	return func() { cancel(cause) }
+	return true
 }
 
 // endings are contexts to be cancelled once the lock is free: what hangs on

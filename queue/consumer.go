@@ -23,6 +23,10 @@ const (
 	// handBackTimeout bounds handing back on Close. What it cannot hand back
 	// comes back when its lease has run out.
 	handBackTimeout = 5 * time.Second
+
+	// refill is the part of the prefetch, one over it, for which there is to
+	// be room before more is fetched while the buffer is not empty.
+	refill = 4
 )
 
 // ConsumerOptions of a Consumer; nil and zero values work.
@@ -140,15 +144,23 @@ func (c *Consumer) take(max int) ([]*Delivery, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var ds []*Delivery
+	var now lease.Instant
+	if len(c.buffer) > 0 {
+		now = c.b.clock.Now()
+		ds = make([]*Delivery, 0, min(max, len(c.buffer)))
+	}
 	n := 0
 	for ; n < len(c.buffer) && len(ds) < max; n++ {
-		if d := c.buffer[n]; d.held.Check() == nil {
+		if d := c.buffer[n]; d.held.CheckAt(now) == nil {
 			ds = append(ds, d)
 		}
 	}
 	clear(c.buffer[:n])
 	if c.buffer = c.buffer[n:]; len(c.buffer) == 0 {
 		c.buffer = nil
+		if n > 0 {
+			token(c.room) // for less than refill, too
+		}
 	} else {
 		token(c.ready) // the receiver that is woken wakes the next
 	}
@@ -212,7 +224,10 @@ func (c *Consumer) fetch() {
 }
 
 // vacancies waits until there is room for some more deliveries and says for
-// how many; for none when the consumer closes.
+// how many; for none when the consumer closes. While receivers find something
+// in the buffer, and have something to settle, it waits for room for a part of
+// the prefetch: a call of the driver for each single delivery that was settled
+// would be most of the work.
 func (c *Consumer) vacancies() int {
 	for {
 		if c.ctx.Err() != nil {
@@ -220,8 +235,10 @@ func (c *Consumer) vacancies() int {
 		}
 		c.mu.Lock()
 		n := c.prefetch - c.open
+		given := c.open - len(c.buffer) // whose settlement will make more room
+		enough := n >= c.prefetch/refill || len(c.buffer) == 0 || given == 0
 		c.mu.Unlock()
-		if n > 0 {
+		if n > 0 && enough {
 			return n
 		}
 		select {
@@ -240,13 +257,16 @@ func (c *Consumer) fetchOnce(n int) error {
 	if err != nil {
 		return err
 	}
+	if len(ds) == 0 {
+		return nil
+	}
 	received := c.b.clock.Now()
+	c.mu.Lock()
+	c.open += len(ds) // before any of them can be lost
+	c.mu.Unlock()
 	fresh := make([]*Delivery, len(ds))
 	for i := range ds {
 		fresh[i] = c.hold(&ds[i], sent, received)
-	}
-	if len(fresh) == 0 {
-		return nil
 	}
 	c.mu.Lock()
 	c.buffer = append(c.buffer, fresh...)
@@ -261,12 +281,8 @@ func (c *Consumer) hold(dd *driver.Delivery, sent, received lease.Instant) *Deli
 		Message: dd.Message, Route: dd.Route, Queue: dd.Queue, Attempt: dd.Attempt, Age: dd.Age,
 		b: c.b, c: c, ref: dd.Ref,
 	}
-	c.mu.Lock()
-	c.open++
-	c.mu.Unlock()
 	deadline := lease.Deadline(sent, received, dd.Waited, dd.TTL)
-	d.held = c.b.keeper.Hold(extractTrace(c.values, dd.Message.Headers), dd.Ref, dd.TTL, deadline, c.extend)
-	d.stop = context.AfterFunc(d.held.Context(), d.lost)
+	d.held = c.b.keeper.HoldFor((*owned)(d), extractTrace(c.values, dd.Message.Headers), dd.Ref, dd.TTL, deadline, c.extend)
 	return d
 }
 

@@ -116,3 +116,54 @@ func TestConsumerHandsBackInBatches(t *testing.T) {
 		}
 	})
 }
+
+// While there is something in the buffer, single deliveries that are settled
+// are not made up for one by one; when it is empty they are.
+func TestConsumerFetchesInBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		calls := 0
+		c.onReceive = func(context.Context) error { calls++; return nil }
+		b := newBroker(t, c)
+		var ms []*Message
+		for range 100 {
+			ms = append(ms, msg("x"))
+		}
+		c.put(ms...)
+		cons, err := b.Consumer(t.Context(), "q", &ConsumerOptions{Prefetch: 40})
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if calls != 1 {
+			t.Fatalf("%d calls fill the buffer, want 1", calls)
+		}
+		held, err := cons.Receive(t.Context(), 11)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []int{1, 1, 1, 1, 1, 1, 1, 1, 1, 2} {
+			if err := held[i].Ack(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			if calls != want {
+				t.Errorf("%d calls after %d acks, want %d", calls, i+1, want)
+			}
+		}
+		// All are given: the next ack is made up for at once.
+		held, err = cons.Receive(t.Context(), 40)
+		if err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		before := calls
+		if err := held[0].Ack(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if calls == before {
+			t.Error("with an empty buffer nothing was fetched")
+		}
+	})
+}

@@ -24,9 +24,11 @@ type Delivery struct {
 	c     *Consumer
 	ref   driver.Ref
 	held  *lease.Held[driver.Ref]
-	stop  func() bool // keeps lost from being called
 	state atomic.Uint32
 }
+
+// owned is a Delivery as its lease sees it.
+type owned Delivery
 
 // States of a delivery. It leaves deliverySettled never.
 const (
@@ -133,16 +135,17 @@ func (d *Delivery) end(cause error) {
 	if d.state.Swap(deliverySettled) != deliverySettled {
 		d.c.leave()
 	}
-	d.stop()
 	d.held.End(cause)
 }
 
-// lost is called when the lease has ended, whoever ended it.
-func (d *Delivery) lost() {
+// LeaseEnded is called when the lease has ended, but for end. It may be called
+// before held is set. It is not in the API of a
+// Delivery: that is what owned is for.
+func (d *owned) LeaseEnded(cause error) {
 	if d.state.Swap(deliverySettled) == deliverySettled {
 		return
 	}
 	d.c.leave()
 	d.b.log.Warn("delivery lost", "queue", d.Queue, "seq", d.ref.Seq, "token", d.ref.Token,
-		"attempt", d.Attempt, "cause", context.Cause(d.held.Context()))
+		"attempt", d.Attempt, "cause", cause)
 }

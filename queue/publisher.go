@@ -50,6 +50,7 @@ type Publisher struct {
 	wake   chan struct{} // the queue has something, or closed is set
 	closed bool
 	failed error // the first failure since the last Flush
+	usual  int   // length of the last batch: most likely that of the next
 
 	done chan struct{} // the goroutine is gone
 }
@@ -138,7 +139,10 @@ func (p *Publisher) enqueue(pub driver.Publishing, size int) (*Pending, error) {
 		o = p.queue[n-1]
 	}
 	if o == nil || len(o.ps) == p.maxBatch || o.bytes+size > publishBatchBytes {
-		o = &outgoing{expires: time.Now().Add(p.timeout), done: make(chan struct{})}
+		o = &outgoing{
+			ps:      make([]driver.Publishing, 0, min(max(p.usual, 1), p.maxBatch)),
+			expires: time.Now().Add(p.timeout), done: make(chan struct{}),
+		}
 		p.queue = append(p.queue, o)
 	}
 	o.ps = append(o.ps, pub)
@@ -179,6 +183,7 @@ func (p *Publisher) next() (o *outgoing, closed bool) {
 	}
 	o = p.queue[0]
 	p.queue[0] = nil
+	p.usual = len(o.ps)
 	p.queue = p.queue[1:]
 	return o, p.closed
 }

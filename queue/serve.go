@@ -75,8 +75,9 @@ func (b *Broker) Serve(ctx context.Context, queue string, h Handler, o *ServeOpt
 	s.drained, s.cancel = context.WithCancelCause(context.Background())
 	defer s.cancel(nil)
 	var workers sync.WaitGroup
-	for range n {
-		workers.Go(func() { s.work(ctx) })
+	s.hands = make([]hand, n)
+	for i := range s.hands {
+		workers.Go(func() { s.work(ctx, &s.hands[i]) })
 	}
 	select {
 	case <-ctx.Done():
@@ -86,7 +87,7 @@ func (b *Broker) Serve(ctx context.Context, queue string, h Handler, o *ServeOpt
 	if drain <= 0 {
 		drain = DefaultDrainTimeout
 	}
-	timer := time.AfterFunc(drain, func() { s.cancel(errDraining) })
+	timer := time.AfterFunc(drain, s.tooLong)
 	defer timer.Stop()
 	if err := c.Close(); err != nil {
 		b.log.Warn("could not hand back; leases run out instead", "queue", queue, "error", err)
@@ -112,24 +113,55 @@ type serving struct {
 	handler Handler
 	drained context.Context // ends when the drain has taken too long
 	cancel  context.CancelCauseFunc
+	hands   []hand // of the workers
+}
+
+// hand is what a worker has in it: how to cancel the handler that runs. A
+// message is put there and taken out again for next to nothing; waiting on
+// drained for each would cost more than all the rest.
+type hand struct {
+	mu     sync.Mutex
+	cancel context.CancelCauseFunc // nil: no handler runs
+}
+
+func (h *hand) hold(cancel context.CancelCauseFunc) {
+	h.mu.Lock()
+	h.cancel = cancel
+	h.mu.Unlock()
+}
+
+// tooLong cancels the handlers that run, and those that begin later.
+func (s *serving) tooLong() {
+	s.cancel(errDraining)
+	for i := range s.hands {
+		h := &s.hands[i]
+		h.mu.Lock()
+		if h.cancel != nil {
+			h.cancel(errDraining)
+		}
+		h.mu.Unlock()
+	}
 }
 
 // work handles one delivery after another until there are no more.
-func (s *serving) work(ctx context.Context) {
+func (s *serving) work(ctx context.Context, h *hand) {
 	for {
 		ds, err := s.c.Receive(ctx, 1)
 		if err != nil {
 			return // Serve knows why, from ctx or from the consumer
 		}
-		s.handle(ds[0])
+		s.handle(ds[0], h)
 	}
 }
 
-func (s *serving) handle(d *Delivery) {
+func (s *serving) handle(d *Delivery, h *hand) {
 	ctx, cancel := context.WithCancelCause(d.Context())
 	defer cancel(nil)
-	stop := context.AfterFunc(s.drained, func() { cancel(context.Cause(s.drained)) })
-	defer stop()
+	h.hold(cancel)
+	defer h.hold(nil)
+	if s.drained.Err() != nil { // before the hand had it
+		cancel(context.Cause(s.drained))
+	}
 	err := s.call(ctx, d)
 	v := verdictOf(err)
 	if !s.b.caps.DelayedNack {
@@ -147,7 +179,7 @@ func (s *serving) handle(d *Delivery) {
 // settledByOwner reports whether the lease ended because it was settled here,
 // as opposed to lost.
 func (d *Delivery) settledByOwner() bool {
-	return errors.Is(context.Cause(d.held.Context()), ErrReleased)
+	return errors.Is(d.held.Check(), ErrReleased)
 }
 
 // call runs the handler and turns a panic into an error.

@@ -27,17 +27,30 @@ type settler struct {
 	done chan struct{}
 
 	mu     sync.Mutex
-	queue  []*settling
+	queue  []*settling // the last one may still be added to
 	closed bool
 }
 
-// settling is one settlement that somebody waits for.
+// settling is one batch, from the first settlement in it until it is decided.
 type settling struct {
-	settlement driver.Settlement
-	taken      bool // on its way; guarded by settler.mu
-	given      bool // up, before it was taken; guarded by settler.mu
-	done       chan struct{}
-	outcome    driver.Outcome // set before done is closed
+	done chan struct{}
+
+	// Guarded by settler.mu until it is taken.
+	ss    []driver.Settlement
+	given int  // how many were given up: their Verb is 0
+	taken bool // on its way; nobody adds to it any more
+
+	// Set before done is closed.
+	outcomes []driver.Outcome // as many as ss
+	err      error
+}
+
+// outcome of the i-th settlement.
+func (g *settling) outcome(i int) driver.Outcome {
+	if g.err != nil {
+		return driver.Outcome{Err: g.err}
+	}
+	return g.outcomes[i]
 }
 
 func newSettler(c driver.Conn) *settler {
@@ -49,29 +62,38 @@ func newSettler(c driver.Conn) *settler {
 // settle makes one attempt. If ctx ends before it has begun, the error is
 // ctx's and nothing was done; if after, it is ErrUnknown.
 func (s *settler) settle(ctx context.Context, st driver.Settlement) driver.Outcome {
-	c := &settling{settlement: st, done: make(chan struct{})}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		return driver.Outcome{Err: ErrClosed}
 	}
-	s.queue = append(s.queue, c)
+	var g *settling
+	if n := len(s.queue); n > 0 {
+		g = s.queue[n-1]
+	}
+	if g == nil || len(g.ss) == settleBatch {
+		g = &settling{done: make(chan struct{})}
+		s.queue = append(s.queue, g)
+	}
+	i := len(g.ss)
+	g.ss = append(g.ss, st)
 	s.mu.Unlock()
 	s.signal()
 	select {
-	case <-c.done:
-		return c.outcome
+	case <-g.done:
+		return g.outcome(i)
 	case <-ctx.Done():
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !c.taken {
-		c.given = true
+	if !g.taken {
+		g.ss[i].Verb = 0
+		g.given++
 		return driver.Outcome{Err: context.Cause(ctx)}
 	}
 	select {
-	case <-c.done:
-		return c.outcome
+	case <-g.done:
+		return g.outcome(i)
 	default:
 		return driver.Outcome{Err: fmt.Errorf("%w: %w", ErrUnknown, context.Cause(ctx))}
 	}
@@ -87,10 +109,10 @@ func (s *settler) signal() {
 func (s *settler) run() {
 	defer close(s.done)
 	for {
-		batch, closed := s.take()
+		g, closed := s.take()
 		switch {
-		case len(batch) > 0:
-			s.send(batch)
+		case g != nil:
+			g.send(s.conn)
 		case closed:
 			return
 		default:
@@ -99,36 +121,45 @@ func (s *settler) run() {
 	}
 }
 
-func (s *settler) take() (batch []*settling, closed bool) {
+// take takes the first batch.
+func (s *settler) take() (g *settling, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := min(len(s.queue), settleBatch)
-	batch = make([]*settling, 0, n)
-	for _, c := range s.queue[:n] {
-		if !c.given {
-			c.taken = true
-			batch = append(batch, c)
-		}
+	if len(s.queue) == 0 {
+		return nil, s.closed
 	}
-	if s.queue = s.queue[n:]; len(s.queue) == 0 {
-		s.queue = nil
-	}
-	return batch, s.closed && len(s.queue) == 0
+	g = s.queue[0]
+	g.taken = true
+	s.queue[0] = nil
+	s.queue = s.queue[1:]
+	return g, false
 }
 
-func (s *settler) send(batch []*settling) {
-	ss := make([]driver.Settlement, len(batch))
-	for i, c := range batch {
-		ss[i] = c.settlement
+// send settles all but what was given up.
+func (g *settling) send(conn driver.Conn) {
+	defer close(g.done)
+	if g.given == 0 {
+		g.outcomes, g.err = settleOnce(conn, g.ss)
+		return
 	}
-	outcomes, err := settleOnce(s.conn, ss)
-	for i, c := range batch {
-		if err != nil {
-			c.outcome.Err = err
-		} else {
-			c.outcome = outcomes[i]
+	left := make([]driver.Settlement, 0, len(g.ss))
+	for _, st := range g.ss {
+		if st.Verb != 0 {
+			left = append(left, st)
 		}
-		close(c.done)
+	}
+	if len(left) == 0 {
+		return // nobody waits
+	}
+	var outcomes []driver.Outcome
+	if outcomes, g.err = settleOnce(conn, left); g.err != nil {
+		return
+	}
+	g.outcomes = make([]driver.Outcome, len(g.ss))
+	for i := range g.ss {
+		if g.ss[i].Verb != 0 {
+			g.outcomes[i], outcomes = outcomes[0], outcomes[1:]
+		}
 	}
 }
 

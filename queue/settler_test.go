@@ -144,3 +144,44 @@ func TestShortAnswersAreUnknown(t *testing.T) {
 		wantIs(t, err, ErrUnknown)
 	})
 }
+
+// One that is given up while its batch waits is left out; the others get the
+// outcomes that are theirs.
+func TestOneOfABatchIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		ds := given(t, b, c, 4)
+		gate := make(chan struct{})
+		c.set(func() { c.onSettle = func(context.Context, []driver.Settlement) error { <-gate; return nil } })
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make([]chan error, len(ds))
+		for i, d := range ds {
+			errs[i] = make(chan error, 1)
+			bound := t.Context()
+			if i == 2 {
+				bound = ctx
+			}
+			go func() { errs[i] <- d.Ack(bound) }()
+			synctest.Wait() // the first is under way; the others are a batch behind it
+		}
+		c.mu.Lock()
+		delete(c.flying, ds[1].Seq()) // its outcome is ErrNotHeld
+		c.mu.Unlock()
+		cancel()
+		wantIs(t, <-errs[2], context.Canceled)
+		close(gate)
+		wantIs(t, <-errs[1], ErrNotHeld)
+		for _, i := range []int{0, 3} {
+			if err := <-errs[i]; err != nil {
+				t.Errorf("delivery %d: %v", i, err)
+			}
+		}
+		if len(c.settled) != 2 || c.settled[1].Ref.Seq != ds[3].Seq() {
+			t.Errorf("settled %+v, want the first and the last", c.settled)
+		}
+		if err := ds[2].Ack(t.Context()); err != nil {
+			t.Errorf("the one that was given up: %v", err)
+		}
+	})
+}

@@ -70,8 +70,31 @@ var errBenchOver = errors.New("the benchmark's time is over")
 // latencies is a histogram that many goroutines record into. Its range is
 // 1 microsecond to 1 hour with three significant figures.
 type latencies struct {
-	mu sync.Mutex
-	h  *hdrhistogram.Histogram
+	mu    sync.Mutex
+	h     *hdrhistogram.Histogram
+	parts []*latencies
+}
+
+// recorder returns a part for one goroutine, which then waits for no other.
+func (l *latencies) recorder() *latencies {
+	part := newLatencies()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.parts = append(l.parts, part)
+	return part
+}
+
+// whole returns a copy with all parts.
+func (l *latencies) whole() *hdrhistogram.Histogram {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	all := hdrhistogram.Import(l.h.Export())
+	for _, part := range l.parts {
+		part.mu.Lock()
+		all.Merge(part.h)
+		part.mu.Unlock()
+	}
+	return all
 }
 
 func newLatencies() *latencies {
@@ -88,7 +111,13 @@ func (l *latencies) record(d time.Duration) {
 func (l *latencies) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return int(l.h.TotalCount())
+	n := l.h.TotalCount()
+	for _, part := range l.parts {
+		part.mu.Lock()
+		n += part.h.TotalCount()
+		part.mu.Unlock()
+	}
+	return int(n)
 }
 
 // quantiles are microseconds.
@@ -101,11 +130,10 @@ type quantiles struct {
 }
 
 func (l *latencies) quantiles() quantiles {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	h := l.whole()
 	return quantiles{
-		Count: int(l.h.TotalCount()), P50: l.h.ValueAtQuantile(50), P99: l.h.ValueAtQuantile(99),
-		P999: l.h.ValueAtQuantile(99.9), Max: l.h.Max(),
+		Count: int(h.TotalCount()), P50: h.ValueAtQuantile(50), P99: h.ValueAtQuantile(99),
+		P999: h.ValueAtQuantile(99.9), Max: h.Max(),
 	}
 }
 

@@ -171,14 +171,17 @@ func (b *benchQueues) publish(ctx context.Context, queues *queue.Broker, name st
 // confirms waits for the receipts in the order of sending.
 func (b *benchQueues) confirms(ctx context.Context, flight <-chan stamped) error {
 	var failed error
+	record := b.confirm.recorder()
 	for s := range flight {
 		receipt, err := s.pending.Receipt(context.WithoutCancel(ctx))
 		if err != nil {
 			failed = err
 			continue
 		}
-		b.durability.Store(receipt.Durability)
-		b.confirm.record(time.Since(s.at))
+		if b.durability.Load() == nil {
+			b.durability.Store(receipt.Durability)
+		}
+		record.record(time.Since(s.at))
 	}
 	return failed
 }
@@ -189,6 +192,7 @@ func (b *benchQueues) consume(ctx context.Context, queues *queue.Broker, name st
 		return err
 	}
 	defer closing(&err, consumer.Close)
+	record := b.endToEnd.recorder()
 	for {
 		if b.count > 0 && b.acked.Load() >= int64(b.count) {
 			return nil
@@ -203,7 +207,7 @@ func (b *benchQueues) consume(ctx context.Context, queues *queue.Broker, name st
 		var acks sync.WaitGroup
 		for _, d := range deliveries {
 			sent := time.Duration(binary.BigEndian.Uint64(d.Message.Body))
-			b.endToEnd.record(time.Since(b.began) - sent)
+			record.record(time.Since(b.began) - sent)
 			acks.Go(func() {
 				if d.Ack(ctx) == nil {
 					b.acked.Add(1)

@@ -35,10 +35,15 @@ func (p *Publishing) Validate() error {
 }
 
 func (r *Route) validate(field string) error {
-	if err := lease.ValidateText(field+".exchange", r.Exchange, 0, MaxName); err != nil {
-		return err
+	// The names are put together where they are needed: this is called for
+	// each message.
+	if lease.ValidateText("", r.Exchange, 0, MaxName) != nil {
+		return lease.ValidateText(field+".exchange", r.Exchange, 0, MaxName)
 	}
-	return lease.ValidateText(field+".key", r.Key, 0, MaxKey)
+	if lease.ValidateText("", r.Key, 0, MaxKey) != nil {
+		return lease.ValidateText(field+".key", r.Key, 0, MaxKey)
+	}
+	return nil
 }
 
 func (m *Message) validate() error {
