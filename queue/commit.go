@@ -165,7 +165,8 @@ func (b *Broker) prepareTxn(ctx context.Context, t *Txn) (*driver.Txn, error) {
 			}
 		}
 	}
-	return own, own.Validate(&b.caps)
+	err := own.Validate(&b.caps)
+	return own, err
 }
 
 // partID makes the ID of the n-th message of a commit.

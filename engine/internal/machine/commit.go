@@ -109,20 +109,15 @@ func (m *Commits) check(now Time, ch Changes, view View, t *queuedriver.Txn) err
 			}
 		}
 	}
-	var copies copied
+	var tried trial
+	defer tried.undo()
 	for i := range t.Settle {
-		if err := m.queues.checkSettle(now, view, &t.Settle[i], &copies); err != nil {
+		if err := m.queues.trySettle(now, view, &t.Settle[i], &tried); err != nil {
 			return &queuedriver.CommitError{Part: queuedriver.PartSettle, Index: i, Err: err}
 		}
 	}
-	var to []*queue
 	for i := range t.Publish {
-		p := &t.Publish[i]
-		var err error
-		if to, err = m.queues.look(now, ch, view, p, to[:0]); err == nil {
-			err = copies.add(&record.Message{Route: p.Route, Message: p.Message}, to)
-		}
-		if err != nil {
+		if err := m.queues.tryPublish(now, ch, view, &t.Publish[i], &tried); err != nil {
 			return &queuedriver.CommitError{Part: queuedriver.PartPublish, Index: i, Err: err}
 		}
 	}
@@ -145,17 +140,6 @@ func lockRef(l *queuedriver.LockRef) lockdriver.Ref {
 	return lockdriver.Ref{Name: l.Name, Holder: l.Holder, Token: l.Token}
 }
 
-// copied bounds the copies of messages that a commit makes: they are all
-// stored in one round.
-type copied struct{ bytes int }
-
-func (c *copied) add(rec *record.Message, to []*queue) error {
-	if c.bytes += size(rec) * len(to); c.bytes > MaxFanOutBytes {
-		return fmt.Errorf("the commit makes copies of more than %d bytes: %w", MaxFanOutBytes, lease.ErrLimit)
-	}
-	return nil
-}
-
 // apply does what check has found possible.
 func (m *Commits) apply(now Time, ch Changes, view View, t *queuedriver.Txn) *queuedriver.TxnResult {
 	r := &queuedriver.TxnResult{Result: t.Result}
@@ -171,8 +155,10 @@ func (m *Commits) apply(now Time, ch Changes, view View, t *queuedriver.Txn) *qu
 	}
 	var to []*queue
 	for i := range t.Publish {
-		to = m.queues.publish(now, ch, view, &t.Publish[i], &r.Receipts[i], to[:0])
-		assert(r.Receipts[i].Err == nil, "a publish that was found possible is done")
+		var err error
+		to, err = m.queues.look(now, ch, view, &t.Publish[i], to[:0])
+		assert(err == nil, "a publish that was found possible is done")
+		m.queues.take(now, ch, &t.Publish[i], &r.Receipts[i], to)
 	}
 	if len(t.Release) > 0 {
 		release := ReleaseLocks{Refs: make([]lockdriver.Ref, len(t.Release))}
@@ -185,32 +171,6 @@ func (m *Commits) apply(now Time, ch Changes, view View, t *queuedriver.Txn) *qu
 		}
 	}
 	return r
-}
-
-// checkSettle says why a settlement cannot be done. What it would have to
-// copy to a dead letter has been read then.
-func (m *Queues) checkSettle(now Time, view View, s *queuedriver.Settlement, copies *copied) error {
-	q, f, err := m.flight(&s.Ref)
-	if err != nil {
-		return err
-	}
-	reason := queuedriver.ReasonRejected
-	switch {
-	case q.spec.DeadLetter == nil:
-		return nil
-	case s.Verb == queuedriver.Reject && m.room != nil:
-		return m.room
-	case s.Verb == queuedriver.Reject:
-	case s.Verb == queuedriver.Nack && q.exhausted(f.attempt) && m.room == nil:
-		reason = queuedriver.ReasonDeliveryLimit
-	default:
-		return nil
-	}
-	dead, to, err := m.letter(now, view, q, f, reason, s.Reason, f.attempt)
-	if err != nil || len(to) == 0 {
-		return err
-	}
-	return copies.add(dead, to)
 }
 
 // rememberingView reads each thing once: what has been read is there again,

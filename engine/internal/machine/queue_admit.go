@@ -23,3 +23,16 @@ func admitAll(rec *record.Message, to []*queue) error {
 	}
 	return nil
 }
+
+// admitNew is admitAll for those that do not know the message already.
+func admitNew(rec *record.Message, to []*queue) error {
+	for _, q := range to {
+		if q.known {
+			continue
+		}
+		if err := q.admit(rec); err != nil {
+			return err
+		}
+	}
+	return nil
+}

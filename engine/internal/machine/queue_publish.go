@@ -37,10 +37,19 @@ func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) bool {
 
 func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
 	to, err := m.look(now, ch, view, p, to)
+	if err == nil {
+		err = admitNew(&record.Message{Route: p.Route, Message: p.Message}, to)
+	}
 	if err != nil {
 		r.Err = err
 		return to
 	}
+	m.take(now, ch, p, r, to)
+	return to
+}
+
+// take stores a message in the queues that look has found and that admit it.
+func (m *Queues) take(now Time, ch Changes, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) {
 	r.Queues = len(to)
 	rec := record.Message{Route: p.Route, Published: now.Wall, Message: p.Message}
 	duplicates := 0
@@ -61,7 +70,6 @@ func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publish
 		m.enqueue(q, rec)
 	}
 	r.Duplicate = duplicates > 0 && duplicates == len(to)
-	return to
 }
 
 // look returns the queues that a message goes to, with queue.known set in
@@ -72,14 +80,11 @@ func (m *Queues) look(now Time, ch Changes, view View, p *queuedriver.Publishing
 	if err == nil && len(to) == 0 && p.Mandatory {
 		err = fmt.Errorf("exchange %q, key %q: %w", p.Route.Exchange, p.Route.Key, queuedriver.ErrUnroutable)
 	}
-	rec := record.Message{Route: p.Route, Message: p.Message}
 	if err == nil {
-		err = checkFanOut(&rec, to)
+		err = checkFanOut(&record.Message{Route: p.Route, Message: p.Message}, to)
 	}
 	for i := 0; i < len(to) && err == nil; i++ {
-		if to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID); err == nil && !to[i].known {
-			err = to[i].admit(&rec)
-		}
+		to[i].known, err = m.duplicate(now, ch, view, to[i], p.Message.ID)
 	}
 	return to, err
 }
