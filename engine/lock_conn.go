@@ -31,6 +31,8 @@ func newLockConn(c *conn) *lockConn {
 		Resume:     true,
 		Revoke:     true,
 		Break:      true,
+		Multi:      true,
+		Deadlock:   true,
 		Loss:       lockdriver.LossBeforeGrant,
 		Clock:      lockdriver.ClockMonotonic,
 		DeadWaiter: machine.DeadWaiter,
@@ -55,6 +57,7 @@ type acquireCall struct {
 func own(to *lockdriver.Request, ticket *lockdriver.Ticket, r *lockdriver.Request) {
 	*to = *r
 	to.Meta = maps.Clone(r.Meta)
+	to.More, to.Within = slices.Clone(r.More), slices.Clone(r.Within)
 	if r.Ticket != nil {
 		*ticket = *r.Ticket
 		to.Ticket = ticket
@@ -113,13 +116,10 @@ func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, _ *lockdrive
 
 // Cancel implements lockdriver.Conn.
 func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
-	if err := lockdriver.ValidateName("name", r.Name); err != nil {
+	if err := r.ValidateCancel(); err != nil {
 		return err
 	}
-	if err := lockdriver.ValidateHolder("holder", r.Holder); err != nil {
-		return err
-	}
-	cmd := &machine.CancelLock{Request: &lockdriver.Request{Name: r.Name, Holder: r.Holder, ID: r.ID}}
+	cmd := &machine.CancelLock{Request: &lockdriver.Request{Name: r.Name, More: slices.Clone(r.More), Holder: r.Holder, ID: r.ID}}
 	if err := c.do(ctx, cmd, nil); err != nil {
 		return err
 	}

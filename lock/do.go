@@ -16,17 +16,38 @@ const releaseTime = 5 * time.Second
 // fn's error is returned as it is. If the lease was lost while fn ran, the
 // error matches ErrNotHeld and the cause as well, also if fn returned nil: what
 // fn did may have overlapped with another holder's work.
-func (l *Locker) Do(ctx context.Context, name string, o *Options, fn func(ctx context.Context, l *Lease) error) (err error) {
+func (l *Locker) Do(ctx context.Context, name string, o *Options, fn func(ctx context.Context, l *Lease) error) error {
 	le, err := l.Acquire(ctx, name, o)
 	if err != nil {
 		return err
 	}
-	fnCtx, cancel := context.WithCancelCause(le.Context())
+	return l.during(ctx, le, func(ctx context.Context) error { return fn(ctx, le) })
+}
+
+// DoAll is Do for several names at once, see AcquireAll.
+func (l *Locker) DoAll(ctx context.Context, names []string, o *Options, fn func(ctx context.Context, s *LeaseSet) error) error {
+	set, err := l.AcquireAll(ctx, names, o)
+	if err != nil {
+		return err
+	}
+	return l.during(ctx, set, func(ctx context.Context) error { return fn(ctx, set) })
+}
+
+// tenure is a Lease or a LeaseSet.
+type tenure interface {
+	Context() context.Context
+	Check() error
+	Release(ctx context.Context) error
+}
+
+// during runs fn and then releases what was held for it.
+func (l *Locker) during(ctx context.Context, held tenure, fn func(ctx context.Context) error) (err error) {
+	fnCtx, cancel := context.WithCancelCause(held.Context())
 	stop := context.AfterFunc(ctx, func() { cancel(context.Cause(ctx)) })
 	defer func() {
 		stop()
 		cancel(context.Canceled)
-		lost := le.finish(ctx)
+		lost := l.finish(ctx, held)
 		switch {
 		case err == nil:
 			err = lost
@@ -34,24 +55,24 @@ func (l *Locker) Do(ctx context.Context, name string, o *Options, fn func(ctx co
 			err = errors.Join(err, lost)
 		}
 	}()
-	return fn(fnCtx, le)
+	return fn(fnCtx)
 }
 
-// finish releases the lease at the end of Do and returns an error if it was
+// finish releases at the end of Do and returns an error if what was held was
 // lost before. That fn released it by itself is no loss, and neither is a
-// release that goes on in the background: the lease was held all the while.
-func (le *Lease) finish(ctx context.Context) error {
-	if errors.Is(le.Check(), ErrReleased) {
+// release that goes on in the background: it was held all the while.
+func (l *Locker) finish(ctx context.Context, held tenure) error {
+	if errors.Is(held.Check(), ErrReleased) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	defer cancel()
-	err := le.Release(ctx)
+	err := held.Release(ctx)
 	if errors.Is(err, ErrNotHeld) {
 		return err
 	}
 	if err != nil {
-		le.locker.logger.Warn("release of a lock failed", "name", le.Name(), "err", err)
+		l.logger.Warn("release of a lock failed", "err", err)
 	}
 	return nil
 }

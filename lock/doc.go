@@ -30,6 +30,18 @@
 // A backend that is away is tried again until ctx ends, without losing the
 // place in the line.
 //
+// # Several locks
+//
+// AcquireAll takes several names at once, all or none of them, and callers that
+// do so cannot wait for each other in a circle. Those who take one lock while
+// they hold another can: where Caps.Deadlock is set, such a circle is found when
+// it comes about, and the youngest of those who wait in it gets ErrDeadlock. For
+// that the backend has to know what is held meanwhile: acquire the inner lock
+// with the context of the outer Lease (that of Do's function is), or name its
+// holder in Options.Within. A lock that is held around the call already is
+// refused with ErrAlreadyHeld: locks are not reentrant, and a shared lock is not
+// upgraded to an exclusive one; release it first.
+//
 // # Errors
 //
 // Compare errors with errors.Is. ErrUnknown means that the request may have

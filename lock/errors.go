@@ -13,7 +13,8 @@ import (
 // ones.
 var (
 	ErrHeld        = driver.ErrHeld        // TryAcquire: the name is not free
-	ErrAlreadyHeld = driver.ErrAlreadyHeld // this holder holds or awaits the name already
+	ErrAlreadyHeld = driver.ErrAlreadyHeld // this holder, or a lease around this call, holds or awaits the name already
+	ErrDeadlock    = driver.ErrDeadlock    // it waited in a circle; a *DeadlockError says in which
 	ErrInvalid     = lease.ErrInvalid      // the request breaks a documented rule; nothing was done
 	ErrUnsupported = lease.ErrUnsupported  // this backend cannot do it
 	ErrNotFound    = lease.ErrNotFound     // Info: nobody holds or awaits the name
@@ -55,7 +56,7 @@ func transient(err error) bool {
 // nothingDone reports whether err says that the request left no trace.
 func nothingDone(err error) bool {
 	for _, target := range [...]error{
-		ErrHeld, ErrAlreadyHeld, ErrInvalid, ErrUnsupported, ErrConflict, ErrLimit,
+		ErrHeld, ErrAlreadyHeld, ErrDeadlock, ErrInvalid, ErrUnsupported, ErrConflict, ErrLimit,
 		ErrUnavailable, ErrNoSpace, ErrDenied,
 	} {
 		if errors.Is(err, target) && !errors.Is(err, ErrUnknown) {

@@ -15,6 +15,7 @@ import (
 type Lease struct {
 	locker  *Locker
 	held    *lease.Held[driver.Ref]
+	around  holding // in the lease's context; unused in a LeaseSet
 	resumed bool
 	given   atomic.Bool // Release was called
 }
@@ -86,13 +87,8 @@ func (le *Lease) release(ctx context.Context) error {
 	if !le.given.CompareAndSwap(false, true) {
 		return fmt.Errorf("%w: %w", ErrNotHeld, ErrReleased)
 	}
-	if live && errors.Is(context.Cause(ctx), ErrReleased) {
-		// It hangs on the lease's own context, as that of Do's function
-		// does, and has just ended with it.
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
-		defer cancel()
-	}
+	ctx, done := afterRelease(ctx, live)
+	defer done()
 	l := le.locker
 	ctx, leave, err := l.enter(ctx)
 	if err != nil {
@@ -108,24 +104,17 @@ func (le *Lease) release(ctx context.Context) error {
 		l.releaseLater(le.held.Ref())
 		return fmt.Errorf("%w: %w", ErrNotHeld, before)
 	}
-	repeated := false
-	for n := 0; ctx.Err() == nil; n++ {
-		err = l.releaseOnce(ctx, le.held.Ref())
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, ErrNotHeld) && repeated:
-			return nil // the one before, whose outcome was unknown, did it
-		case ctx.Err() == nil && !transient(err):
-			return err
-		}
-		repeated = repeated || !errors.Is(err, ErrUnavailable)
-		if !backoff(ctx, n) {
-			break
-		}
+	return l.giveBack(ctx, []driver.Ref{le.held.Ref()})
+}
+
+// afterRelease returns a context for giving back what has just ended. One that
+// was live before, and hangs on the lease's own context, as that of Do's
+// function does, has ended with it: another takes its place.
+func afterRelease(ctx context.Context, live bool) (context.Context, context.CancelFunc) {
+	if live && errors.Is(context.Cause(ctx), ErrReleased) {
+		return context.WithTimeout(context.WithoutCancel(ctx), releaseTime)
 	}
-	l.releaseLater(le.held.Ref())
-	return fmt.Errorf("%w: %w; released in the background", ErrUnknown, ended(ctx))
+	return ctx, func() {}
 }
 
 // Committing says that a commit of package queue is under way that releases

@@ -23,6 +23,10 @@ type (
 	WaiterInfo = driver.WaiterInfo
 	// Caps is what a backend has and assumes.
 	Caps = driver.Caps
+	// DeadlockError says in which circle a request waited.
+	DeadlockError = driver.DeadlockError
+	// Waiting is a wait of such a circle.
+	Waiting = driver.Waiting
 )
 
 // Who may hold a name together.
@@ -58,6 +62,10 @@ type Options struct {
 	// Resume takes up the grant that Holder has from before a restart, with
 	// the same token; Lease.Resumed says whether there was one.
 	Resume bool
+	// Within are holders (Lease.Holder) whose leases are kept while this
+	// acquire waits, besides those that ctx comes from: with them a deadlock
+	// is found. Up to 16 are looked at, these first.
+	Within []string
 	// Meta is shown to whoever lists the lock.
 	Meta map[string]string
 	// NoRenew: the lease ends after its TTL unless Lease.Renew is called.
@@ -71,11 +79,11 @@ type RevokeOptions struct {
 	Break bool
 }
 
-// request makes the driver's request of name and options. id is for this
+// request makes the driver's request of a demand and options. id is for this
 // acquire alone.
-func (o *Options) request(name, id string, caps *Caps) (*driver.Request, error) {
+func (o *Options) request(d demand, id string, caps *Caps, around *holding) (*driver.Request, error) {
 	r := &driver.Request{
-		Name: name, Holder: o.Holder, ID: id,
+		Name: d.name, More: d.more, Queue: d.queue, Holder: o.Holder, ID: id,
 		Mode: o.Mode, Permits: o.Permits,
 		TTL: o.TTL, LockDelay: o.LockDelay,
 		Meta: maps.Clone(o.Meta), Resume: o.Resume,
@@ -88,6 +96,9 @@ func (o *Options) request(name, id string, caps *Caps) (*driver.Request, error) 
 	}
 	if r.TTL == 0 {
 		r.TTL = min(max(DefaultTTL, caps.MinTTL), caps.MaxTTL)
+	}
+	if caps.Deadlock {
+		r.Within = around.within(o.Within)
 	}
 	if err := r.Validate(caps); err != nil {
 		return nil, err

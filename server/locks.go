@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
@@ -11,7 +12,9 @@ import (
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-func acquireKey(name, holder, id string) string { return name + "\x00" + holder + "\x00" + id }
+func acquireKey(r *lockdriver.Request) string {
+	return r.Name + "\x00" + strings.Join(r.More, "\x00") + "\x00\x00" + r.Holder + "\x00" + r.ID
+}
 
 // serveAcquire decides one acquire, waiting in the line if it asks for that.
 func serveAcquire(c *call) error {
@@ -35,10 +38,7 @@ func serveAcquire(c *call) error {
 		return heldProblem(ticket)
 	}
 	c.s.metrics.granted(req.Mode, grant.Waited)
-	return c.reply(&wire.AcquireReply{
-		Name: req.Name, Holder: req.Holder, Token: grant.Token,
-		TTL: wire.LeaseMillis(grant.TTL), Waited: wire.Floor(grant.Waited), Resumed: grant.Resumed,
-	})
+	return c.reply(wire.NewAcquireReply(req, grant, in.Names != nil))
 }
 
 func heldProblem(t *lockdriver.Ticket) *wire.Problem {
@@ -50,7 +50,7 @@ func heldProblem(t *lockdriver.Ticket) *wire.Problem {
 // cancellable is acquire, to be ended by /v1/locks/cancel.
 func (c *call) cancellable(req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
 	// Entered after validation: names without NUL make the key unambiguous.
-	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req.Name, req.Holder, req.ID))
+	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req))
 	defer leave() // also if the driver panics: a cancel waits for it
 	return c.acquire(ctx, req, wait)
 }
@@ -137,26 +137,12 @@ func serveCancel(c *call) error {
 	if err := c.decode(&in); err != nil {
 		return err
 	}
-	if err := lockdriver.ValidateName("name", in.Name); err != nil {
+	req, err := in.Driver()
+	if err != nil {
 		return err
 	}
-	if err := lockdriver.ValidateHolder("holder", in.Holder); err != nil {
+	if err := c.s.acquires.cancel(c.r.Context(), acquireKey(req)); err != nil {
 		return err
-	}
-	if in.RequestID != "" {
-		if err := lockdriver.ValidateHolder("request_id", in.RequestID); err != nil {
-			return err
-		}
-	}
-	if len(in.Ticket) > lockdriver.MaxTicket {
-		return lease.Invalidf("ticket", "must be at most %d bytes, has %d", lockdriver.MaxTicket, len(in.Ticket))
-	}
-	if err := c.s.acquires.cancel(c.r.Context(), acquireKey(in.Name, in.Holder, in.RequestID)); err != nil {
-		return err
-	}
-	req := &lockdriver.Request{Name: in.Name, Holder: in.Holder, ID: in.RequestID}
-	if in.Ticket != "" {
-		req.Ticket = &lockdriver.Ticket{Opaque: in.Ticket}
 	}
 	if err := c.s.cfg.Locks.Cancel(c.r.Context(), req); err != nil {
 		return err

@@ -37,7 +37,7 @@ func (ss *session) addAcquire(r *request, body []byte, g *gathered) error {
 		return g.refuse(r, err)
 	}
 	g.rest = append(g.rest, func() error {
-		ctx, leave := ss.s.acquires.enter(ss.ctx, acquireKey(req.Name, req.Holder, req.ID))
+		ctx, leave := ss.s.acquires.enter(ss.ctx, acquireKey(req))
 		if wait {
 			var cancel func()
 			ctx, cancel = r.stoppable(ctx, nil)

@@ -50,7 +50,8 @@ func (c *lockConn) acquire(ctx context.Context, r *lockdriver.Request, wait time
 	var p *problemError
 	switch {
 	case err == nil:
-		return &lockdriver.Grant{Token: out.Token, TTL: out.TTL.Duration(), Waited: out.Waited.Duration(), Resumed: out.Resumed}, nil, nil
+		g, err := out.Grant(r)
+		return g, nil, err
 	case r.Queue && errors.As(err, &p) && p.problem.Code == wire.CodeHeld:
 		return nil, &lockdriver.Ticket{Opaque: p.problem.Ticket, Position: p.problem.Position}, nil
 	}
@@ -77,11 +78,7 @@ func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, t *lockdrive
 }
 
 func (c *lockConn) Cancel(ctx context.Context, r *lockdriver.Request) error {
-	in := wire.CancelRequest{Name: r.Name, Holder: r.Holder, RequestID: r.ID}
-	if r.Ticket != nil {
-		in.Ticket = r.Ticket.Opaque
-	}
-	return c.call(ctx, request{method: http.MethodPost, path: "/v1/locks/cancel"}, in, nil)
+	return c.call(ctx, request{method: http.MethodPost, path: "/v1/locks/cancel"}, wire.NewCancelRequest(r), nil)
 }
 
 func (c *lockConn) Renew(ctx context.Context, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {

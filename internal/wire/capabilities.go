@@ -29,6 +29,7 @@ type LockCaps struct {
 	Revoke             bool   `json:"revoke"`
 	Break              bool   `json:"break"`
 	Multi              bool   `json:"multi"`
+	Deadlock           bool   `json:"deadlock"`
 	Election           bool   `json:"election"`
 	Loss               string `json:"loss"`
 	Clock              string `json:"clock"`
@@ -45,7 +46,7 @@ type LockCaps struct {
 func NewLockCaps(c lockdriver.Caps) *LockCaps {
 	return &LockCaps{
 		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
-		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election,
 		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
 	}
@@ -55,7 +56,7 @@ func NewLockCaps(c lockdriver.Caps) *LockCaps {
 func (c *LockCaps) Driver() lockdriver.Caps {
 	return lockdriver.Caps{
 		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
-		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Election: c.Election,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election,
 		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
 		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,

@@ -1,13 +1,17 @@
 package wire
 
 import (
+	"fmt"
+	"slices"
+
 	"github.com/lockkeeper/lockkeeper/lease"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // AcquireRequest asks for a lock: POST /v1/locks/acquire.
 type AcquireRequest struct {
-	Name      string            `json:"name" doc:"1 to 512 bytes; slashes and spaces are fine"`
+	Name      string            `json:"name,omitempty" doc:"1 to 512 bytes; slashes and spaces are fine"`
+	Names     []string          `json:"names,omitempty" doc:"instead of name: up to 64, all of them or none"`
 	Holder    string            `json:"holder" doc:"who asks, chosen by the client: 1 to 128 bytes"`
 	RequestID string            `json:"request_id,omitempty" doc:"tells a repeat of this request from a second one by the same holder"`
 	TTL       Millis            `json:"ttl_ms" doc:"the lease ends so long after the grant unless it is renewed"`
@@ -16,6 +20,7 @@ type AcquireRequest struct {
 	Mode      string            `json:"mode,omitempty" enum:"exclusive,shared"`
 	Permits   int               `json:"permits,omitempty" doc:"how many may hold the name at once: 2 to 1024 make a semaphore"`
 	LockDelay Millis            `json:"lock_delay_ms,omitempty" doc:"how long the name stays closed after the holder was lost"`
+	Within    []string          `json:"within,omitempty" doc:"up to 16 holders that keep their locks while this request waits: how deadlocks are found"`
 	Ticket    string            `json:"ticket,omitempty" doc:"of the place in the line that an earlier answer gave"`
 	Resume    bool              `json:"resume,omitempty" doc:"take up the grant that this holder has already"`
 	Meta      map[string]string `json:"meta,omitempty" doc:"shown to whoever lists locks"`
@@ -24,9 +29,10 @@ type AcquireRequest struct {
 // NewAcquireRequest is the wire form of r, without a wait.
 func NewAcquireRequest(r *lockdriver.Request) *AcquireRequest {
 	a := &AcquireRequest{
-		Name: r.Name, Holder: r.Holder, RequestID: r.ID, TTL: LeaseMillis(r.TTL), Queue: r.Queue,
+		Within: r.Within, Holder: r.Holder, RequestID: r.ID, TTL: LeaseMillis(r.TTL), Queue: r.Queue,
 		Permits: r.Permits, LockDelay: Ceil(r.LockDelay), Resume: r.Resume, Meta: r.Meta,
 	}
+	a.Name, a.Names = splitNames(r)
 	if r.Mode != lockdriver.Exclusive {
 		a.Mode = r.Mode.String()
 	}
@@ -34,6 +40,30 @@ func NewAcquireRequest(r *lockdriver.Request) *AcquireRequest {
 		a.Ticket = r.Ticket.Opaque
 	}
 	return a
+}
+
+// splitNames returns the names of a request as the wire has them: one, or a
+// list.
+func splitNames(r *lockdriver.Request) (string, []string) {
+	if len(r.More) == 0 {
+		return r.Name, nil
+	}
+	return "", append([]string{r.Name}, r.More...)
+}
+
+// joinNames is the inverse of splitNames. The names may come in any order.
+func joinNames(name string, names []string) (string, []string, error) {
+	if names == nil {
+		return name, nil, nil
+	}
+	if name != "" {
+		return "", nil, lease.Invalidf("names", "excludes name: give one name or a list")
+	}
+	if len(names) == 0 || len(names) > lockdriver.MaxNames {
+		return "", nil, lease.Invalidf("names", "must be 1 to %d, are %d", lockdriver.MaxNames, len(names))
+	}
+	names = slices.Sorted(slices.Values(names))
+	return names[0], names[1:], nil
 }
 
 // Driver returns what a driver is asked.
@@ -45,8 +75,12 @@ func (a *AcquireRequest) Driver() (*lockdriver.Request, error) {
 	if a.Wait < 0 || a.Wait.Duration() > MaxWait {
 		return nil, lease.Invalidf("wait", "must be 0 to %v, is %v", MaxWait, a.Wait.Duration())
 	}
+	name, more, err := joinNames(a.Name, a.Names)
+	if err != nil {
+		return nil, err
+	}
 	r := &lockdriver.Request{
-		Name: a.Name, Holder: a.Holder, ID: a.RequestID, Mode: mode, Permits: a.Permits,
+		Name: name, More: more, Within: a.Within, Holder: a.Holder, ID: a.RequestID, Mode: mode, Permits: a.Permits,
 		TTL: a.TTL.Duration(), LockDelay: a.LockDelay.Duration(), Meta: a.Meta,
 		Queue: a.Queue || a.Wait > 0, Resume: a.Resume,
 	}
@@ -68,20 +102,87 @@ func parseMode(s string) (lockdriver.Mode, error) {
 
 // AcquireReply is a grant.
 type AcquireReply struct {
-	Name    string      `json:"name"`
+	Name    string      `json:"name,omitempty"`
 	Holder  string      `json:"holder"`
-	Token   lease.Token `json:"token" doc:"fencing token: only ever grows for this name"`
+	Token   lease.Token `json:"token,omitempty" doc:"fencing token: only ever grows for this name"`
+	Locks   []NameToken `json:"locks,omitempty" doc:"instead of name and token if the request had names: one for each, in byte order"`
 	TTL     Millis      `json:"ttl_ms" doc:"what was given, at most what was asked"`
 	Waited  Millis      `json:"waited_ms" doc:"from the receipt of this request to the moment from which ttl_ms counts"`
 	Resumed bool        `json:"resumed,omitempty"`
 }
 
+// NameToken is the token of a grant on one of several names.
+type NameToken struct {
+	Name  string      `json:"name"`
+	Token lease.Token `json:"token"`
+}
+
+// NewAcquireReply is the wire form of the grant of a request; list says
+// whether it had names.
+func NewAcquireReply(r *lockdriver.Request, g *lockdriver.Grant, list bool) *AcquireReply {
+	out := &AcquireReply{Holder: r.Holder, TTL: LeaseMillis(g.TTL), Waited: Floor(g.Waited), Resumed: g.Resumed}
+	if !list {
+		out.Name, out.Token = r.Name, g.Token
+		return out
+	}
+	out.Locks = make([]NameToken, r.Names())
+	for i := range out.Locks {
+		out.Locks[i] = NameToken{Name: r.NameAt(i), Token: g.TokenAt(i)}
+	}
+	return out
+}
+
+// Grant returns the grant of r that the reply is, or an error if it is none.
+func (a *AcquireReply) Grant(r *lockdriver.Request) (*lockdriver.Grant, error) {
+	g := &lockdriver.Grant{Token: a.Token, TTL: a.TTL.Duration(), Waited: a.Waited.Duration(), Resumed: a.Resumed}
+	if len(r.More) > 0 {
+		if len(a.Locks) != r.Names() {
+			return nil, fmt.Errorf("%w: the answer has %d of %d names", lease.ErrUnknown, len(a.Locks), r.Names())
+		}
+		g.Token, g.More = a.Locks[0].Token, make([]lease.Token, len(r.More))
+		for i := range g.More {
+			g.More[i] = a.Locks[i+1].Token
+		}
+	}
+	return g, nil
+}
+
 // CancelRequest undoes an acquire: POST /v1/locks/cancel.
 type CancelRequest struct {
-	Name      string `json:"name"`
-	Holder    string `json:"holder"`
-	RequestID string `json:"request_id,omitempty"`
-	Ticket    string `json:"ticket,omitempty"`
+	Name      string   `json:"name,omitempty"`
+	Names     []string `json:"names,omitempty" doc:"instead of name, as in the acquire"`
+	Holder    string   `json:"holder"`
+	RequestID string   `json:"request_id,omitempty"`
+	Ticket    string   `json:"ticket,omitempty"`
+}
+
+// NewCancelRequest is the wire form of what is to be undone.
+func NewCancelRequest(r *lockdriver.Request) *CancelRequest {
+	c := &CancelRequest{Holder: r.Holder, RequestID: r.ID}
+	c.Name, c.Names = splitNames(r)
+	if r.Ticket != nil {
+		c.Ticket = r.Ticket.Opaque
+	}
+	return c
+}
+
+// Driver returns what a driver is asked.
+func (c *CancelRequest) Driver() (*lockdriver.Request, error) {
+	name, more, err := joinNames(c.Name, c.Names)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Ticket) > lockdriver.MaxTicket {
+		return nil, lease.Invalidf("ticket", "must be at most %d bytes, has %d", lockdriver.MaxTicket, len(c.Ticket))
+	}
+	r := &lockdriver.Request{Name: name, More: more, Holder: c.Holder, ID: c.RequestID}
+	if c.Ticket != "" {
+		r.Ticket = &lockdriver.Ticket{Opaque: c.Ticket}
+	}
+	if err := r.ValidateCancel(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 // LeaseRef names one grant.

@@ -25,6 +25,7 @@ const (
 
 	CodeHeld        = "held"
 	CodeAlreadyHeld = "already_held"
+	CodeDeadlock    = "deadlock"
 	CodeNotHeld     = "not_held"
 	CodeRevoked     = "revoked"
 	CodeBroken      = "broken"
@@ -58,6 +59,7 @@ var codes = []codeInfo{
 	{CodeUnknown, http.StatusGatewayTimeout, "The outcome is unknown", lease.ErrUnknown},
 	{CodeHeld, http.StatusConflict, "The lock is held", lockdriver.ErrHeld},
 	{CodeAlreadyHeld, http.StatusConflict, "This holder holds the lock already", lockdriver.ErrAlreadyHeld},
+	{CodeDeadlock, http.StatusConflict, "The request waited in a circle", lockdriver.ErrDeadlock},
 	{CodeUnroutable, http.StatusUnprocessableEntity, "The message matches no queue", queuedriver.ErrUnroutable},
 	{CodeQueueFull, http.StatusTooManyRequests, "A queue that the message matches is full", queuedriver.ErrQueueFull},
 	{CodeInUse, http.StatusConflict, "It is in use", queuedriver.ErrInUse},
@@ -120,6 +122,16 @@ type Problem struct { //nolint:errname // RFC 9457's word, and the schema's name
 	Position int    `json:"position,omitempty" doc:"held: 1 is the head of the line"`
 	Part     string `json:"part,omitempty" enum:"id,settle,publish,release,require" doc:"the part of a commit that could not be done, so that nothing was"`
 	Index    int    `json:"index,omitempty" doc:"which of the part; 0 if it is missing"`
+
+	Cycle []Waiting `json:"cycle,omitempty" doc:"deadlock: who waited for whom, each for the next and the last for the first"`
+}
+
+// Waiting is a wait of a deadlock.
+type Waiting struct {
+	Owner  string `json:"owner" doc:"the holder that keeps what others want while this wait lasts"`
+	Holder string `json:"holder" doc:"of the request that waits"`
+	Name   string `json:"name" doc:"what it waits for"`
+	Behind bool   `json:"behind,omitempty" doc:"the next owner is ahead in the line of the name, and does not hold it"`
 }
 
 // NewProblem makes a problem about a field; "" is about none.
@@ -162,7 +174,14 @@ func ProblemOf(err error) *Problem {
 	if code == CodeInternal && (errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)) {
 		code = CodeUnknown
 	}
-	return NewProblem(code, "", err.Error())
+	p = NewProblem(code, "", err.Error())
+	var d *lockdriver.DeadlockError
+	if errors.As(err, &d) {
+		for _, w := range d.Cycle {
+			p.Cycle = append(p.Cycle, Waiting(w))
+		}
+	}
+	return p
 }
 
 // OutcomeOf is ProblemOf for lists of outcomes; nil stays nil.
@@ -199,6 +218,13 @@ func (p *Problem) Err() error {
 	}
 	if p.Field != "" && errors.Is(infoOf(p.Code).err, lease.ErrInvalid) {
 		return &lease.FieldError{Field: driverField(p.Field), Reason: p.Reason}
+	}
+	if len(p.Cycle) > 0 {
+		d := &lockdriver.DeadlockError{}
+		for _, w := range p.Cycle {
+			d.Cycle = append(d.Cycle, lockdriver.Waiting(w))
+		}
+		return d
 	}
 	return &remoteError{text: p.Error(), kind: infoOf(p.Code).err}
 }

@@ -15,6 +15,26 @@
 // token, or the same place in the line. The same holder with another ID is
 // refused with ErrAlreadyHeld, unless Resume is set. An empty ID is an ID.
 //
+// # Several names at once
+//
+// A Request with More asks for all its names or none. It has one place, which
+// stands in the lines of all of them with the same rank, so that requests for
+// several names cannot wait for each other in a circle, in whatever order
+// their users think of the names. It is granted when it is the first and fits
+// in all of them, and keeps its place at the head of a free name meanwhile.
+// All its grants are made in one step, with a token for each name; they are
+// renewed, released and revoked one by one. A repeat finds all of them, or is
+// refused with lease.ErrNotHeld if some have ended.
+//
+// # Deadlocks
+//
+// A request says in Within which holders keep what they hold while it waits,
+// besides its own Holder. With Caps.Deadlock the backend looks for circles of
+// such waits over plain locks; the youngest waiter of a circle leaves its
+// lines and gets a *DeadlockError. A request for a plain lock that one of
+// Within holds could never be granted and is refused with ErrAlreadyHeld,
+// which also means that a shared lock is not upgraded.
+//
 // # Errors
 //
 // Drivers return the sentinels of package lease and of this package, wrapped
@@ -36,8 +56,11 @@ var (
 	// ErrHeld: the name is not free for this request and it did not ask to queue.
 	ErrHeld = errors.New("lock is held")
 	// ErrAlreadyHeld: this holder already holds or awaits the name under
-	// another request ID.
+	// another request ID, or one of Request.Within holds it.
 	ErrAlreadyHeld = errors.New("lock is already held by this holder")
+	// ErrDeadlock is the class of every *DeadlockError: the request waited
+	// in a circle and was the youngest of it. It waits for nothing any more.
+	ErrDeadlock = errors.New("deadlock")
 )
 
 // Conn is one client's connection to a backend. All methods may be called
@@ -112,12 +135,18 @@ func (m Mode) String() string {
 	return "exclusive"
 }
 
-// Request asks for one lease on one name.
+// Request asks for one lease on one name, or on each of several.
 type Request struct {
-	Name   string // 1 to MaxName bytes, see ValidateName
-	Holder string // 1 to MaxHolder bytes
-	ID     string // 0 to MaxHolder bytes; tells a repeat from a second request
+	Name   string   // 1 to MaxName bytes, see ValidateName
+	More   []string // further names, which grow from Name on; MaxNames in all; needs Caps.Multi
+	Holder string   // 1 to MaxHolder bytes
+	ID     string   // 0 to MaxHolder bytes; tells a repeat from a second request
 	Ticket *Ticket
+
+	// Within are up to MaxWithin holders whose leases do not end before this
+	// request is granted or given up: those of the calls around this one. It
+	// matters with Caps.Deadlock only.
+	Within []string
 
 	Mode Mode
 	// Permits is how many grants the name admits at once: 0 and 1 mean a
@@ -135,6 +164,17 @@ type Request struct {
 	Resume bool // if the holder holds the name, take that grant up: same token, TTL anew
 }
 
+// Names returns how many names the request asks for.
+func (r *Request) Names() int { return 1 + len(r.More) }
+
+// NameAt returns one of them: Name is the first.
+func (r *Request) NameAt(i int) string {
+	if i == 0 {
+		return r.Name
+	}
+	return r.More[i-1]
+}
+
 // Ticket is a place in the line. A client whose backend restarted comes back
 // with it and is put where it was.
 type Ticket struct {
@@ -142,12 +182,21 @@ type Ticket struct {
 	Position int    // 1 is the head of the line; 0: not known
 }
 
-// Grant is a live lease.
+// Grant is a live lease on each name of its request.
 type Grant struct {
 	Token   lease.Token
+	More    []lease.Token // one for each of Request.More
 	TTL     time.Duration // what the backend gave, at most what was asked
 	Waited  time.Duration // between the backend's receipt of the request and the moment from which TTL counts
 	Resumed bool          // Request.Resume found the holder's own grant
+}
+
+// TokenAt returns the token for Request.NameAt(i).
+func (g *Grant) TokenAt(i int) lease.Token {
+	if i == 0 {
+		return g.Token
+	}
+	return g.More[i-1]
 }
 
 // Ref names one grant. TTL is read by Renew only.
@@ -244,6 +293,7 @@ type Caps struct {
 	Revoke    bool
 	Break     bool
 	Multi     bool // several names, all or nothing
+	Deadlock  bool // circles of waiters are found, see Request.Within
 	Election  bool
 
 	Loss               Loss

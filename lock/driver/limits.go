@@ -1,6 +1,7 @@
 package driver
 
 import (
+	"fmt"
 	"time"
 	"unicode/utf8"
 
@@ -11,6 +12,9 @@ import (
 const (
 	MaxName        = 512  // bytes of a lock's name
 	MaxHolder      = 128  // bytes of a holder's or a request's id
+	MaxNames       = 64   // names of one request
+	MaxWithin      = 16   // holders around one request
+	MaxCycle       = 100  // waits of a circle that is looked for
 	MaxTicket      = 256  // bytes of an opaque ticket
 	MaxPermits     = 1024 // grants of a semaphore
 	MaxMeta        = 16   // entries
@@ -46,6 +50,12 @@ func (r *Request) Validate(c *Caps) error {
 	if r.Ticket != nil && len(r.Ticket.Opaque) > MaxTicket {
 		return lease.Invalidf("ticket", "must be at most %d bytes, has %d", MaxTicket, len(r.Ticket.Opaque))
 	}
+	if err := r.validateMore(c); err != nil {
+		return err
+	}
+	if err := r.validateWithin(); err != nil {
+		return err
+	}
 	if r.Mode > Shared {
 		return lease.Invalidf("mode", "must be exclusive or shared")
 	}
@@ -62,6 +72,61 @@ func (r *Request) Validate(c *Caps) error {
 		return lease.Invalidf("lock_delay", "must be 0 to %v, is %v", MaxLockDelay, r.LockDelay)
 	}
 	return validMeta(r.Meta)
+}
+
+// ValidateCancel checks what Cancel reads of a request.
+func (r *Request) ValidateCancel() error {
+	if err := ValidateName("name", r.Name); err != nil {
+		return err
+	}
+	if err := ValidateHolder("holder", r.Holder); err != nil {
+		return err
+	}
+	if err := lease.ValidateText("request_id", r.ID, 0, MaxHolder); err != nil {
+		return err
+	}
+	return r.validateNames()
+}
+
+// validateMore checks the further names, and that the backend takes some.
+func (r *Request) validateMore(c *Caps) error {
+	if err := r.validateNames(); err != nil {
+		return err
+	}
+	if len(r.More) > 0 && !c.Multi {
+		return fmt.Errorf("several names at once: %w", lease.ErrUnsupported)
+	}
+	return nil
+}
+
+// validateNames checks that the names grow, so that each is there once.
+func (r *Request) validateNames() error {
+	if len(r.More) >= MaxNames {
+		return lease.Invalidf("names", "must be at most %d, are %d", MaxNames, r.Names())
+	}
+	last := r.Name
+	for _, name := range r.More {
+		if err := ValidateName("names", name); err != nil {
+			return err
+		}
+		if name <= last {
+			return lease.Invalidf("names", "must be sorted, each of them once: %q comes after %q", name, last)
+		}
+		last = name
+	}
+	return nil
+}
+
+func (r *Request) validateWithin() error {
+	if len(r.Within) > MaxWithin {
+		return lease.Invalidf("within", "must be at most %d holders, are %d", MaxWithin, len(r.Within))
+	}
+	for _, h := range r.Within {
+		if err := ValidateHolder("within", h); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ValidateTTL checks a TTL against what the backend takes.

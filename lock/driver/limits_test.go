@@ -9,7 +9,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
-var testCaps = Caps{MinTTL: time.Second, MaxTTL: time.Hour}
+var testCaps = Caps{MinTTL: time.Second, MaxTTL: time.Hour, Multi: true}
 
 func validRequest() *Request {
 	return &Request{Name: "n", Holder: "h", TTL: time.Minute}
@@ -21,6 +21,24 @@ func entries(n int) map[string]string {
 		m[strings.Repeat("k", i+1)] = ""
 	}
 	return m
+}
+
+// growing returns names behind "n".
+func growing(n int) []string {
+	var names []string
+	for i := range n {
+		names = append(names, "o"+strings.Repeat("o", i))
+	}
+	return names
+}
+
+// TestSeveralNamesNeedTheCapability: what a backend lacks is not invalid.
+func TestSeveralNamesNeedTheCapability(t *testing.T) {
+	r := validRequest()
+	r.More = growing(1)
+	if err := r.Validate(&Caps{MaxTTL: time.Hour}); !errors.Is(err, lease.ErrUnsupported) {
+		t.Error(err)
+	}
 }
 
 // TestRequestLimits has each bound at its edge, and one past it.
@@ -46,6 +64,15 @@ func TestRequestLimits(t *testing.T) {
 		{"request_id", func(r *Request) { r.ID = strings.Repeat("i", MaxHolder+1) }, false},
 		{"ticket", func(r *Request) { r.Ticket = &Ticket{Opaque: strings.Repeat("t", MaxTicket)} }, true},
 		{"ticket", func(r *Request) { r.Ticket = &Ticket{Opaque: strings.Repeat("t", MaxTicket+1)} }, false},
+		{"names", func(r *Request) { r.More = growing(MaxNames - 1) }, true},
+		{"names", func(r *Request) { r.More = growing(MaxNames) }, false},
+		{"names", func(r *Request) { r.More = []string{"n"} }, false},
+		{"names", func(r *Request) { r.More = []string{"m"} }, false},
+		{"names", func(r *Request) { r.More = []string{"o", "o"} }, false},
+		{"names", func(r *Request) { r.More = []string{strings.Repeat("o", MaxName+1)} }, false},
+		{"within", func(r *Request) { r.Within = growing(MaxWithin) }, true},
+		{"within", func(r *Request) { r.Within = growing(MaxWithin + 1) }, false},
+		{"within", func(r *Request) { r.Within = []string{""} }, false},
 		{"mode", func(r *Request) { r.Mode = Shared }, true},
 		{"mode", func(r *Request) { r.Mode = Shared + 1 }, false},
 		{"permits", func(r *Request) { r.Permits = MaxPermits }, true},

@@ -56,7 +56,7 @@ type testCase struct {
 func allCases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		exclusionCases, tokenCases, lineCases, sharingCases, repeatCases,
+		exclusionCases, tokenCases, lineCases, sharingCases, repeatCases, severalCases, deadlockCases,
 		holdCases, expiryCases, operatorCases, limitCases, outageCases,
 	} {
 		all = append(all, group...)

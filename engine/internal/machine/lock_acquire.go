@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -18,46 +19,45 @@ func (l *Locks) acquire(now Time, ch Changes, r *lockdriver.Request, received le
 	if err != nil {
 		return nil, nil, err
 	}
-	n := l.names[r.Name]
-	permits := max(1, r.Permits)
-	if n != nil {
-		if g := n.grantOf(r.Holder); g != nil {
-			grant, err := l.takeUp(now, n, g, r, received)
-			return grant, nil, err
-		}
-		if w := n.line.byHolder[r.Holder]; w != nil {
-			return l.acquireAgain(now, ch, n, w, r, received)
-		}
-		if !n.accepts(permits) {
-			return nil, nil, fmt.Errorf("the name is in use with %d permits, not %d: %w", n.permits, permits, lease.ErrConflict)
-		}
+	names := l.lookUp(r)
+	if grant, err := l.takeUp(now, names, r, received); grant != nil || err != nil {
+		return grant, nil, err
 	}
-	free := n == nil || n.open() && n.line.len() == 0 && n.fits(r.Mode)
-	if !free && !r.Queue {
-		return nil, nil, lockdriver.ErrHeld
-	}
-	if n == nil {
-		if len(l.names) >= l.maxNames {
-			return nil, nil, fmt.Errorf("%d names are in use: %w", l.maxNames, lease.ErrLimit)
+	if w, err := placeOf(names, r); w != nil || err != nil {
+		if err != nil {
+			return nil, nil, err
 		}
-		n = l.add(r.Name)
+		return l.acquireAgain(now, ch, w, r, received)
 	}
-	if free {
-		n.permits = permits
-		return l.grant(now, ch, n, claimOf(r), received), nil, nil
-	}
-	if err := l.checkRoom(n); err != nil {
+	free, err := l.admit(names, r)
+	if err != nil {
 		return nil, nil, err
 	}
-	n.permits = permits
-	if seq <= n.passed {
-		seq = uint64(l.tokens.Take(ch, 1))
+	for i, n := range names {
+		if n == nil {
+			n = l.add(r.NameAt(i))
+			names[i] = n
+		}
+		n.permits = max(1, r.Permits)
 	}
-	w := &lockWaiter{lockClaim: claimOf(r), seq: seq, since: now.Mono}
-	w.timer.name, w.timer.waiter = n, w
-	n.line.insert(w)
-	l.waiters++
-	return l.present(now, ch, n, w, received)
+	if free {
+		return l.grantAll(now, ch, names, claimOf(r), received), nil, nil
+	}
+	w := l.join(now, ch, names, r, seq)
+	if err := l.untangle(now, ch, w); err != nil {
+		return nil, nil, err
+	}
+	return l.present(now, ch, w, received)
+}
+
+// lookUp returns the state of each of the request's names, nil for one that is
+// not in use. It is valid until the next call.
+func (l *Locks) lookUp(r *lockdriver.Request) []*lockName {
+	l.found = l.found[:0]
+	for i := range r.Names() {
+		l.found = append(l.found, l.names[r.NameAt(i)])
+	}
+	return l.found
 }
 
 // ticketOf returns the number of the request's ticket; 0 if it has none.
@@ -65,174 +65,175 @@ func (l *Locks) ticketOf(r *lockdriver.Request) (uint64, error) {
 	if r.Ticket == nil {
 		return 0, nil
 	}
-	return l.tickets.read(r.Name, r.Holder, r.Ticket.Opaque)
+	return l.tickets.read(r, r.Ticket.Opaque)
 }
 
-func (l *Locks) checkRoom(n *lockName) error {
-	if n.line.len() >= MaxWaitersPerName {
-		return fmt.Errorf("%d waiters are in line for the name: %w", MaxWaitersPerName, lease.ErrLimit)
+// admit says whether a new request can be granted at once, or why it can
+// neither be granted nor wait.
+func (l *Locks) admit(names []*lockName, r *lockdriver.Request) (free bool, err error) {
+	free = true
+	unused := 0
+	for _, n := range names {
+		if n == nil {
+			unused++
+			continue
+		}
+		if permits := max(1, r.Permits); !n.accepts(permits) {
+			return false, fmt.Errorf("%q is in use with %d permits, not %d: %w", n.name, n.permits, permits, lease.ErrConflict)
+		}
+		if err := n.checkWithin(r); err != nil {
+			return false, err
+		}
+		free = free && n.open() && n.line.len() == 0 && n.fits(r.Mode)
 	}
-	if l.waiters >= l.maxWaiters {
-		return fmt.Errorf("%d waiters are in line: %w", l.maxWaiters, lease.ErrLimit)
+	switch {
+	case !free && !r.Queue:
+		return false, lockdriver.ErrHeld
+	case len(l.names)+unused > l.maxNames:
+		return false, fmt.Errorf("%d names are in use: %w", l.maxNames, lease.ErrLimit)
+	case free:
+		return true, nil
+	}
+	for _, n := range names {
+		if n != nil && n.line.len() >= MaxWaitersPerName {
+			return false, fmt.Errorf("%d waiters are in line for %q: %w", MaxWaitersPerName, n.name, lease.ErrLimit)
+		}
+	}
+	if l.waiters+len(names) > l.maxWaiters {
+		return false, fmt.Errorf("%d places in line are taken: %w", l.waiters, lease.ErrLimit)
+	}
+	return false, nil
+}
+
+// checkWithin refuses what waits for itself.
+func (n *lockName) checkWithin(r *lockdriver.Request) error {
+	if n.permits > 1 || len(n.grants) == 0 {
+		return nil
+	}
+	for _, holder := range r.Within {
+		if n.grantOf(holder) == nil {
+			continue
+		}
+		if n.mode == lockdriver.Shared && r.Mode == lockdriver.Exclusive {
+			return fmt.Errorf("%q is held shared around this request, and is not upgraded: %w", n.name, lockdriver.ErrAlreadyHeld)
+		}
+		return fmt.Errorf("%q is held around this request: %w", n.name, lockdriver.ErrAlreadyHeld)
 	}
 	return nil
 }
 
-// takeUp answers a request of a holder that has a grant on the name: a repeat
-// of the one that it was made for, or a Resume. Either renews it, because the
-// holder counts its deadline from this request.
-func (l *Locks) takeUp(now Time, n *lockName, g *lockGrant, r *lockdriver.Request, received lease.Instant) (*lockdriver.Grant, error) {
-	switch {
-	case g.RequestID != r.ID && !r.Resume:
-		return nil, lockdriver.ErrAlreadyHeld
-	case n.permits != max(1, r.Permits) || n.mode != r.Mode:
-		return nil, fmt.Errorf("the holder's grant is %v with %d permits: %w", n.mode, n.permits, lease.ErrConflict)
-	case g.Revoked:
-		return nil, lease.ErrRevoked
+// takeUp answers a request of a holder that has grants on the names: a repeat
+// of the one that they were made for, or a Resume. Either renews them, because
+// the holder counts its deadline from this request. It returns neither if
+// there is no grant.
+func (l *Locks) takeUp(now Time, names []*lockName, r *lockdriver.Request, received lease.Instant) (*lockdriver.Grant, error) {
+	l.taken = l.taken[:0]
+	for _, n := range names {
+		if n == nil {
+			continue
+		}
+		g := n.grantOf(r.Holder)
+		switch {
+		case g == nil:
+			continue
+		case g.RequestID != r.ID && !r.Resume:
+			return nil, lockdriver.ErrAlreadyHeld
+		case n.permits != max(1, r.Permits) || n.mode != r.Mode:
+			return nil, fmt.Errorf("the holder's grant is %v with %d permits: %w", n.mode, n.permits, lease.ErrConflict)
+		case g.Revoked:
+			return nil, lease.ErrRevoked
+		}
+		l.taken = append(l.taken, g)
 	}
-	if g.RequestID != r.ID {
-		g.RequestID, g.LockDelay, g.Meta = r.ID, r.LockDelay, r.Meta
-		g.resumed = true
-		l.touch(n)
+	switch len(l.taken) {
+	case 0:
+		return nil, nil
+	case len(names):
+	default:
+		return nil, fmt.Errorf("the holder has only %d of the %d names: %w", len(l.taken), len(names), lease.ErrNotHeld)
 	}
-	l.extend(now, n, g, r.TTL)
-	return &lockdriver.Grant{Token: g.Token, TTL: r.TTL, Waited: now.Mono.Sub(received), Resumed: g.resumed}, nil
+	out := &lockdriver.Grant{TTL: r.TTL, Waited: now.Mono.Sub(received)}
+	for i, g := range l.taken {
+		if g.RequestID != r.ID {
+			g.RequestID, g.LockDelay, g.Meta = r.ID, r.LockDelay, r.Meta
+			g.resumed = true
+			l.touch(names[i])
+		}
+		l.extend(now, names[i], g, r.TTL)
+		out.Resumed = out.Resumed || g.resumed
+		addToken(out, i, g.Token, len(names))
+	}
+	return out, nil
+}
+
+// addToken puts the token for name i of so many into a grant.
+func addToken(g *lockdriver.Grant, i int, t lease.Token, of int) {
+	if i == 0 {
+		g.Token = t
+		return
+	}
+	if g.More == nil {
+		g.More = make([]lease.Token, 0, of-1)
+	}
+	g.More = append(g.More, t)
+}
+
+// placeOf returns the place of the request's holder in the lines of the names,
+// if it has one; an error if that is of a request for other names.
+func placeOf(names []*lockName, r *lockdriver.Request) (*lockWaiter, error) {
+	for _, n := range names {
+		if n == nil || n.line.byHolder[r.Holder] == nil {
+			continue
+		}
+		w := n.line.byHolder[r.Holder]
+		if !slices.Equal(w.names, names) {
+			return nil, fmt.Errorf("the holder waits for other names: %w", lockdriver.ErrAlreadyHeld)
+		}
+		return w, nil
+	}
+	return nil, nil
 }
 
 // acquireAgain answers a request of a holder that is in the line.
-func (l *Locks) acquireAgain(now Time, ch Changes, n *lockName, w *lockWaiter, r *lockdriver.Request, received lease.Instant) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+func (l *Locks) acquireAgain(now Time, ch Changes, w *lockWaiter, r *lockdriver.Request, received lease.Instant) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	permits := w.names[0].permits
 	switch {
 	case w.requestID != r.ID && !r.Resume:
 		return nil, nil, lockdriver.ErrAlreadyHeld
-	case n.permits != max(1, r.Permits) || w.mode != r.Mode:
-		return nil, nil, fmt.Errorf("the holder is in line for %v with %d permits: %w", w.mode, n.permits, lease.ErrConflict)
+	case permits != max(1, r.Permits) || w.mode != r.Mode:
+		return nil, nil, fmt.Errorf("the holder is in line for %v with %d permits: %w", w.mode, permits, lease.ErrConflict)
 	}
 	if w.requestID != r.ID { // Resume: the waiting attempt belongs to who asks now
 		l.dismiss(w, lockdriver.ErrAlreadyHeld)
 	}
+	tied := !slices.Equal(w.within, r.Within)
+	if tied {
+		l.waits.remove(w)
+	}
 	w.lockClaim = claimOf(r)
-	if !r.Queue && !(n.line.head() == w && n.open() && n.fits(w.mode)) {
+	if tied {
+		l.waits.add(w)
+		if err := l.untangle(now, ch, w); err != nil {
+			return nil, nil, err
+		}
+	}
+	if !r.Queue && !w.ready() {
 		return nil, nil, lockdriver.ErrHeld
 	}
-	return l.present(now, ch, n, w, received)
+	return l.present(now, ch, w, received)
 }
 
-// present grants the name to a waiter that is heard of just now, if it is its
-// turn, or returns its ticket.
-func (l *Locks) present(now Time, ch Changes, n *lockName, w *lockWaiter, received lease.Instant) (*lockdriver.Grant, *lockdriver.Ticket, error) {
-	if n.line.head() == w && n.open() && n.fits(w.mode) {
-		l.dismiss(w, lockdriver.ErrAlreadyHeld)
-		g := l.grantHead(now, ch, n, received)
-		l.advance(now, ch, n)
-		return g, nil, nil
+// grantAll makes a grant on each of the names.
+func (l *Locks) grantAll(now Time, ch Changes, names []*lockName, c lockClaim, received lease.Instant) *lockdriver.Grant {
+	out := &lockdriver.Grant{TTL: c.ttl, Waited: now.Mono.Sub(received)}
+	for i, n := range names {
+		addToken(out, i, l.grant(now, ch, n, &c), len(names))
 	}
-	if w.await == nil {
-		l.timers.set(&w.timer, now.Mono.Add(DeadWaiter))
-	}
-	t := &lockdriver.Ticket{Opaque: l.tickets.issue(n.name, w.holder, w.seq), Position: n.line.index(w.seq) + 1}
-	return nil, t, nil
+	return out
 }
 
-// Await attaches a listener.
-func (l *Locks) Await(now Time, ch Changes, c *Await) {
-	n := l.names[c.Request.Name]
-	if n == nil {
-		l.finish(c, nil, true, nil)
-		return
-	}
-	if g := n.grantOf(c.Request.Holder); g != nil {
-		grant, err := l.takeUp(now, n, g, c.Request, c.Received)
-		l.finish(c, grant, false, err)
-		return
-	}
-	w := n.line.byHolder[c.Request.Holder]
-	if w == nil || w.requestID != c.Request.ID {
-		l.finish(c, nil, true, nil)
-		return
-	}
-	l.dismiss(w, lockdriver.ErrAlreadyHeld)
-	w.await, c.waiter = c, w
-	l.timers.stop(&w.timer)
-	l.advance(now, ch, n)
-}
-
-// Leave detaches a listener, which finishes with Again.
-func (l *Locks) Leave(now Time, _ Changes, c *Leave) {
-	if w := c.Await.waiter; w != nil {
-		l.finish(c.Await, nil, true, nil)
-		w.await = nil
-		l.timers.set(&w.timer, now.Mono.Add(DeadWaiter))
-	}
-}
-
-// Cancel undoes a request.
-func (l *Locks) Cancel(now Time, ch Changes, c *CancelLock) {
-	n := l.names[c.Request.Name]
-	if n == nil {
-		return
-	}
-	if g := n.grantOf(c.Request.Holder); g != nil && g.RequestID == c.Request.ID {
-		l.end(n, g)
-		l.advance(now, ch, n)
-	}
-	if w := n.line.byHolder[c.Request.Holder]; w != nil && w.requestID == c.Request.ID {
-		l.dismiss(w, fmt.Errorf("the request was cancelled: %w", lease.ErrNotHeld))
-		l.leaveLine(now, ch, n, w)
-	}
-}
-
-// dismiss finishes the listener of w, if it has one.
-func (l *Locks) dismiss(w *lockWaiter, why error) {
-	if w.await != nil {
-		l.finish(w.await, nil, false, why)
-		w.await = nil
-	}
-}
-
-func (l *Locks) finish(c *Await, g *lockdriver.Grant, again bool, err error) {
-	c.Grant, c.Again, c.Err = g, again, err
-	c.waiter = nil
-	l.Finished.add(c)
-}
-
-// leaveLine takes w out of the line, and lets those behind it move up.
-func (l *Locks) leaveLine(now Time, ch Changes, n *lockName, w *lockWaiter) {
-	assert(w.await == nil, "nobody listens to a waiter that is taken out")
-	l.timers.stop(&w.timer)
-	n.line.remove(w)
-	l.waiters--
-	if !n.inUse() {
-		l.touch(n)
-	}
-	l.advance(now, ch, n)
-}
-
-// advance grants the name to the head of the line, as often as there is room
-// and somebody listens.
-func (l *Locks) advance(now Time, ch Changes, n *lockName) {
-	for {
-		w := n.line.head()
-		if w == nil || w.await == nil || !n.open() || !n.fits(w.mode) {
-			return
-		}
-		c := w.await
-		w.await = nil
-		l.finish(c, l.grantHead(now, ch, n, c.Received), false, nil)
-	}
-}
-
-func (l *Locks) grantHead(now Time, ch Changes, n *lockName, received lease.Instant) *lockdriver.Grant {
-	w := n.line.head()
-	assert(w.seq > n.passed, "places are granted in the order of their numbers")
-	n.passed = w.seq
-	l.timers.stop(&w.timer)
-	n.line.remove(w)
-	l.waiters--
-	return l.grant(now, ch, n, w.lockClaim, received)
-}
-
-// grant makes a grant.
-func (l *Locks) grant(now Time, ch Changes, n *lockName, c lockClaim, received lease.Instant) *lockdriver.Grant {
+// grant makes a grant and returns its token.
+func (l *Locks) grant(now Time, ch Changes, n *lockName, c *lockClaim) lease.Token {
 	assert(n.open() && n.fits(c.mode), "what is granted is free")
 	g := &lockGrant{
 		LockGrant: record.LockGrant{
@@ -254,5 +255,8 @@ func (l *Locks) grant(now Time, ch Changes, n *lockName, c lockClaim, received l
 	n.grants = append(n.grants, g)
 	l.startGrantTimer(n, g)
 	l.touch(n)
-	return &lockdriver.Grant{Token: g.Token, TTL: c.ttl, Waited: now.Mono.Sub(received)}
+	if n.line.len() > 0 {
+		l.suspect(g.Holder)
+	}
+	return g.Token
 }

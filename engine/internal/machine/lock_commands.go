@@ -78,7 +78,7 @@ const (
 	DeadWaiter = time.Second
 
 	MaxLockNames      = 1_000_000 // names with a grant, a waiter or a lock-delay
-	MaxLockWaiters    = 100_000   // waiters on all names
+	MaxLockWaiters    = 100_000   // places in the lines of all names
 	MaxWaitersPerName = 10_000
 	MaxSharedGrants   = 1024 // shared holders of one name
 	maxBrokenTokens   = 4096 // broken grants remembered, so that a renewal can say so

@@ -4,13 +4,13 @@ import (
 	"slices"
 	"time"
 
-	"github.com/lockkeeper/lockkeeper/lease"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // lockClaim is what is kept of a request.
 type lockClaim struct {
 	holder    string
+	within    []string
 	requestID string
 	mode      lockdriver.Mode
 	ttl       time.Duration
@@ -20,19 +20,9 @@ type lockClaim struct {
 
 func claimOf(r *lockdriver.Request) lockClaim {
 	return lockClaim{
-		holder: r.Holder, requestID: r.ID,
+		holder: r.Holder, within: r.Within, requestID: r.ID,
 		mode: r.Mode, ttl: r.TTL, lockDelay: r.LockDelay, meta: r.Meta,
 	}
-}
-
-// lockWaiter is a place in the line of a name.
-type lockWaiter struct {
-	lockClaim
-	seq   uint64
-	since lease.Instant
-
-	await *Await    // who listens; nil: detached
-	timer lockTimer // set while detached: when the place is given up
 }
 
 // lockLine is the line of a name, in order of the places' numbers.
@@ -46,6 +36,7 @@ type lockLine struct {
 	places   []*lockWaiter // [first:] are the line
 	first    int
 	byHolder map[string]*lockWaiter
+	several  []*lockWaiter // those of the line that wait for several names, in its order
 }
 
 func (l *lockLine) len() int { return len(l.places) - l.first }
@@ -62,7 +53,12 @@ func (l *lockLine) all() []*lockWaiter { return l.places[l.first:] }
 
 // index returns where the place seq is, or would be, counted from the head.
 func (l *lockLine) index(seq uint64) int {
-	i, _ := slices.BinarySearchFunc(l.all(), seq, func(w *lockWaiter, seq uint64) int {
+	i, _ := findPlace(l.all(), seq)
+	return i
+}
+
+func findPlace(places []*lockWaiter, seq uint64) (int, bool) {
+	return slices.BinarySearchFunc(places, seq, func(w *lockWaiter, seq uint64) int {
 		switch {
 		case w.seq < seq:
 			return -1
@@ -71,7 +67,6 @@ func (l *lockLine) index(seq uint64) int {
 		}
 		return 0
 	})
-	return i
 }
 
 func (l *lockLine) insert(w *lockWaiter) {
@@ -79,6 +74,10 @@ func (l *lockLine) insert(w *lockWaiter) {
 		l.byHolder = make(map[string]*lockWaiter)
 	}
 	l.byHolder[w.holder] = w
+	if len(w.names) > 1 {
+		i, _ := findPlace(l.several, w.seq)
+		l.several = slices.Insert(l.several, i, w)
+	}
 	if n := len(l.places); l.len() == 0 || l.places[n-1].seq < w.seq {
 		l.places = append(l.places, w)
 		return
@@ -88,6 +87,10 @@ func (l *lockLine) insert(w *lockWaiter) {
 
 func (l *lockLine) remove(w *lockWaiter) {
 	delete(l.byHolder, w.holder)
+	if len(w.names) > 1 {
+		i, _ := findPlace(l.several, w.seq)
+		l.several = slices.Delete(l.several, i, i+1)
+	}
 	i := l.index(w.seq)
 	assert(i < l.len() && l.all()[i] == w, "a waiter that leaves was in the line")
 	if i > 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,12 +20,16 @@ import (
 // granted in order, what they were told is on the disk, and nobody who
 // listens is forgotten.
 func TestLocksRandomly(t *testing.T) {
+	cuts := 0
 	for seed := range uint64(300) {
 		m := &lockModel{rng: rand.New(rand.NewPCG(seed, 7)), disk: newLockDisk(), tokens: make(map[string]lease.Token)}
 		for _, name := range []string{"plain", "shared", "permits"} {
 			for i := range 6 {
-				m.clients = append(m.clients, &lockClient{name: name, holder: fmt.Sprint("h", i)})
+				m.clients = append(m.clients, &lockClient{names: []string{name}, holder: fmt.Sprint("h", i)})
 			}
+		}
+		for i := range 8 {
+			m.clients = append(m.clients, &lockClient{names: m.someNames(), holder: fmt.Sprint("m", i), several: true})
 		}
 		m.locks = m.disk.open(m.now)
 		for range 400 {
@@ -34,6 +39,10 @@ func TestLocksRandomly(t *testing.T) {
 		if t.Failed() || m.fault != "" {
 			t.Fatalf("seed %d at %v: %s", seed, time.Duration(m.now.Mono), m.fault)
 		}
+		cuts += m.cuts
+	}
+	if cuts < 300 {
+		t.Errorf("only %d deadlocks came about", cuts)
 	}
 }
 
@@ -46,23 +55,50 @@ type lockModel struct {
 	clients []*lockClient
 	tokens  map[string]lease.Token // the largest seen of each name
 	fault   string
+	cuts    int  // deadlocks
 	blind   bool // replies of this round are lost
 }
 
-// lockClient is one holder of one name, as it sees itself.
+// lockClient is one holder of its names, as it sees itself.
 type lockClient struct {
-	name, holder string
-	id           int
-	mode         lockdriver.Mode
-	ticket       *lockdriver.Ticket
-	await        *Await // listening
-	token        lease.Token
-	until        lease.Instant // believes in its lease up to here
-	ttl          time.Duration
-	revoked      bool
+	names   []string
+	holder  string
+	several bool // asks for other names each time
+	within  []string
+	id      int
+	mode    lockdriver.Mode
+	ticket  *lockdriver.Ticket
+	await   *Await        // listening
+	tokens  []lease.Token // one for each name; nil: holds nothing
+	until   lease.Instant // believes in its lease up to here
+	ttl     time.Duration
+	revoked bool
 }
 
-func (c *lockClient) holds(now Time) bool { return c.token != 0 && now.Mono <= c.until }
+func (c *lockClient) String() string { return strings.Join(c.names, ",") + "/" + c.holder }
+
+func (c *lockClient) holds(now Time) bool { return c.tokens != nil && now.Mono <= c.until }
+
+// meets reports whether the two have a name in common.
+func (c *lockClient) meets(other *lockClient) bool {
+	return slices.ContainsFunc(c.names, func(name string) bool { return slices.Contains(other.names, name) })
+}
+
+// refs name the client's grants.
+func (c *lockClient) refs(ttl time.Duration) []lockdriver.Ref {
+	var refs []lockdriver.Ref
+	for i, t := range c.tokens {
+		refs = append(refs, lockdriver.Ref{Name: c.names[i], Holder: c.holder, Token: t, TTL: ttl})
+	}
+	return refs
+}
+
+// someNames returns one to three names, in order.
+func (m *lockModel) someNames() []string {
+	all := []string{"a", "b", "c", "plain", "shared"}
+	m.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return slices.Sorted(slices.Values(all[:1+m.rng.IntN(3)]))
+}
 
 func (m *lockModel) failf(format string, args ...any) {
 	if m.fault == "" {
@@ -92,6 +128,7 @@ func (m *lockModel) round() {
 		}
 	}
 	m.checkDisk()
+	m.checkCircles()
 }
 
 // act lets a client do something that makes sense to it.
@@ -116,14 +153,14 @@ func (m *lockModel) act(c *lockClient) {
 	}
 }
 
-func (c *lockClient) forget() { c.ticket, c.await, c.token, c.revoked = nil, nil, 0, false }
+func (c *lockClient) forget() { c.ticket, c.await, c.tokens, c.revoked = nil, nil, nil, false }
 
 func (m *lockModel) request(c *lockClient) *lockdriver.Request {
 	r := &lockdriver.Request{
-		Name: c.name, Holder: c.holder, ID: fmt.Sprint(c.id), Ticket: c.ticket,
+		Name: c.names[0], More: c.names[1:], Holder: c.holder, ID: fmt.Sprint(c.id), Ticket: c.ticket, Within: c.within,
 		Mode: c.mode, TTL: c.ttl, LockDelay: time.Duration(c.id%3) * time.Second,
 	}
-	if c.name == "permits" {
+	if c.names[0] == "permits" {
 		r.Permits = 3
 	}
 	return r
@@ -135,17 +172,26 @@ func (m *lockModel) acquire(c *lockClient) {
 		c.id++
 		c.ttl = time.Duration(1+m.rng.IntN(5)) * time.Second
 		c.mode = lockdriver.Exclusive
-		if c.name == "shared" && m.rng.IntN(3) > 0 {
+		if c.names[0] == "shared" && m.rng.IntN(3) > 0 || c.several && m.rng.IntN(4) == 0 {
 			c.mode = lockdriver.Shared
+		}
+		if c.several && !c.holds(m.now) {
+			c.names = m.someNames()
+		}
+		c.within = nil
+		for m.rng.IntN(2) == 0 && len(c.within) < 3 {
+			if other := m.clients[m.rng.IntN(len(m.clients))]; other.holds(m.now) {
+				c.within = append(c.within, other.holder)
+			}
 		}
 	}
 	if c.ttl == 0 {
 		return
 	}
-	c.token = 0
+	c.tokens = nil
 	cmd := &Acquire{Request: m.request(c), Received: m.now.Mono}
 	cmd.Request.Queue = m.rng.IntN(4) > 0
-	known := m.locks.Knows(c.name, c.holder)
+	known := slices.ContainsFunc(c.names, func(name string) bool { return m.locks.Knows(name, c.holder) })
 	m.locks.Acquire(m.now, m.disk, cmd)
 	if m.blind {
 		return
@@ -159,7 +205,9 @@ func (m *lockModel) acquire(c *lockClient) {
 	case cmd.Ticket != nil:
 		c.ticket = cmd.Ticket
 	case errors.Is(cmd.Err, lease.ErrInvalid):
-		m.failf("%s/%s: %v", c.name, c.holder, cmd.Err)
+		m.failf("%v: %v", c, cmd.Err)
+	case errors.Is(cmd.Err, lockdriver.ErrDeadlock):
+		m.cut(c, cmd.Err)
 	}
 }
 
@@ -174,42 +222,51 @@ func (m *lockModel) listen(c *lockClient) {
 
 func (m *lockModel) release(c *lockClient) {
 	c.ticket = nil
-	cmd := &ReleaseLocks{Refs: []lockdriver.Ref{{Name: c.name, Holder: c.holder, Token: c.token}}}
-	c.token = 0
+	cmd := &ReleaseLocks{Refs: c.refs(0)}
+	c.tokens = nil
 	m.locks.Release(m.now, m.disk, cmd)
-	if err := cmd.Outcomes[0].Err; err != nil && !m.blind {
-		m.failf("%s/%s: a lease that was believed in: %v", c.name, c.holder, err)
+	for _, out := range cmd.Outcomes {
+		if out.Err != nil && !m.blind {
+			m.failf("%v: a lease that was believed in: %v", c, out.Err)
+		}
 	}
 }
 
 func (m *lockModel) renew(c *lockClient) {
 	ttl := time.Duration(1+m.rng.IntN(8)) * time.Second
-	cmd := &RenewLocks{Refs: []lockdriver.Ref{{Name: c.name, Holder: c.holder, Token: c.token, TTL: ttl}}}
+	cmd := &RenewLocks{Refs: c.refs(ttl)}
 	m.locks.Renew(m.now, m.disk, cmd)
 	if m.blind {
 		return
 	}
-	switch err := cmd.Outcomes[0].Err; {
-	case err == nil && !c.revoked:
-		c.until = m.now.Mono.Add(ttl)
-	case errors.Is(err, lease.ErrRevoked) && c.revoked:
-	default:
-		m.failf("%s/%s: renewal of a lease that was believed in: %v", c.name, c.holder, err)
+	for _, out := range cmd.Outcomes {
+		switch err := out.Err; {
+		case err == nil && !c.revoked:
+			c.until = m.now.Mono.Add(ttl)
+		case errors.Is(err, lease.ErrRevoked) && c.revoked:
+		default:
+			m.failf("%v: renewal of a lease that was believed in: %v", c, err)
+		}
 	}
 }
 
 // revoke has an operator act on what the client may hold.
 func (m *lockModel) revoke(c *lockClient) {
-	if c.token == 0 || m.blind {
+	if c.tokens == nil || m.blind {
 		return
 	}
-	cmd := &RevokeLock{Request: &lockdriver.RevokeRequest{Name: c.name, Token: c.token, Break: m.rng.IntN(2) == 0}}
-	if cmd.Request.Break {
-		c.token = 0
+	brk := m.rng.IntN(2) == 0
+	for i, name := range c.names {
+		m.locks.Revoke(m.now, m.disk, &RevokeLock{Request: &lockdriver.RevokeRequest{Name: name, Token: c.tokens[i], Break: brk}})
+		if brk && m.rng.IntN(2) == 0 {
+			break // what is left of the set runs out
+		}
+	}
+	if brk {
+		c.tokens = nil
 	} else {
 		c.revoked = true
 	}
-	m.locks.Revoke(m.now, m.disk, cmd)
 }
 
 // hear delivers the awaits that finished.
@@ -227,6 +284,9 @@ func (m *lockModel) hear() {
 			}
 			m.granted(c, a.Grant)
 		}
+		if errors.Is(a.Err, lockdriver.ErrDeadlock) {
+			m.cut(c, a.Err)
+		}
 	}
 	clear(m.locks.Finished)
 	m.locks.Finished = m.locks.Finished[:0]
@@ -234,31 +294,37 @@ func (m *lockModel) hear() {
 
 // granted notes a grant that a client was told of.
 func (m *lockModel) granted(c *lockClient, g *lockdriver.Grant) {
-	repeat := g.Token == c.token
-	if !repeat && g.Token <= m.tokens[c.name] && !m.ownedBefore(c, g) {
-		m.failf("%s/%s: token %d after %d", c.name, c.holder, g.Token, m.tokens[c.name])
+	old := c.tokens
+	c.tokens = append([]lease.Token{g.Token}, g.More...)
+	if len(c.tokens) != len(c.names) {
+		m.failf("%v: %d tokens", c, len(c.tokens))
 	}
-	m.tokens[c.name] = max(m.tokens[c.name], g.Token)
-	c.ticket, c.token, c.revoked = nil, g.Token, false
+	for i, name := range c.names {
+		if t := c.tokens[i]; t <= m.tokens[name] && !slices.Contains(old, t) && !m.ownedBefore(c, g) {
+			m.failf("%v: token %d after %d", c, t, m.tokens[name])
+		}
+		m.tokens[name] = max(m.tokens[name], c.tokens[i])
+	}
+	c.ticket, c.revoked = nil, false
 	c.until = m.now.Mono.Add(g.TTL)
 	holders := 0
 	for _, other := range m.clients {
-		if other.name != c.name || !other.holds(m.now) {
+		if !other.meets(c) || !other.holds(m.now) {
 			continue
 		}
 		holders++
-		if other != c && c.name != "permits" && (other.mode != lockdriver.Shared || c.mode != lockdriver.Shared) {
-			m.failf("%s: %s with %d and %s with %d overlap", c.name, c.holder, c.token, other.holder, other.token)
+		if other != c && c.names[0] != "permits" && (other.mode != lockdriver.Shared || c.mode != lockdriver.Shared) {
+			m.failf("%v with %d and %v with %d overlap", c, c.tokens, other, other.tokens)
 		}
 	}
-	if c.name == "permits" && holders > 3 {
+	if c.names[0] == "permits" && holders > 3 {
 		m.failf("%d holders of 3 permits", holders)
 	}
 }
 
 // ownedBefore reports that the grant is an old one of the holder.
 func (m *lockModel) ownedBefore(c *lockClient, g *lockdriver.Grant) bool {
-	r := m.before.read(c.name)
+	r := m.before.read(c.names[0])
 	return r != nil && slices.ContainsFunc(r.Grants, func(old record.LockGrant) bool {
 		return old.Token == g.Token && old.Holder == c.holder
 	})
@@ -271,24 +337,24 @@ func (m *lockModel) checkOrder(c *lockClient) {
 	}
 	at := m.place(c)
 	for _, other := range m.clients {
-		if other != c && other.name == c.name && other.await != nil && m.place(other) < at {
-			m.failf("%s: %s at %d overtook %s at %d", c.name, c.holder, at, other.holder, m.place(other))
+		if other != c && other.meets(c) && other.await != nil && m.place(other) < at {
+			m.failf("%v at %d overtook %v at %d", c, at, other, m.place(other))
 		}
 	}
 }
 
 func (m *lockModel) checkNobodyListens(c *lockClient) {
 	for _, other := range m.clients {
-		if other.name == c.name && other.await != nil {
-			m.failf("%s: %s overtook %s, who waits", c.name, c.holder, other.holder)
+		if other.meets(c) && other.await != nil {
+			m.failf("%v overtook %v, who waits", c, other)
 		}
 	}
 }
 
 func (m *lockModel) place(c *lockClient) uint64 {
-	seq, err := m.locks.tickets.read(c.name, c.holder, c.ticket.Opaque)
+	seq, err := m.locks.tickets.read(m.request(c), c.ticket.Opaque)
 	if err != nil {
-		m.failf("%s/%s: %v", c.name, c.holder, err)
+		m.failf("%v: %v", c, err)
 	}
 	return seq
 }
@@ -299,14 +365,13 @@ func (m *lockModel) checkDisk() {
 		if !c.holds(m.now) {
 			continue
 		}
-		found := false
-		if r := m.disk.read(c.name); r != nil {
-			for _, g := range r.Grants {
-				found = found || g.Token == c.token && g.Holder == c.holder && g.TTL >= c.until.Sub(m.now.Mono)
+		for i, name := range c.names {
+			r := m.disk.read(name)
+			if r == nil || !slices.ContainsFunc(r.Grants, func(g record.LockGrant) bool {
+				return g.Token == c.tokens[i] && g.Holder == c.holder && g.TTL >= c.until.Sub(m.now.Mono)
+			}) {
+				m.failf("%v: the disk does not know of token %d", c, c.tokens[i])
 			}
-		}
-		if !found {
-			m.failf("%s/%s: the disk does not know of token %d", c.name, c.holder, c.token)
 		}
 	}
 }
@@ -337,8 +402,11 @@ func (m *lockModel) drain() {
 	}
 	for _, c := range m.clients {
 		if c.await != nil {
-			m.failf("%s/%s waits for ever", c.name, c.holder)
+			m.failf("%v waits for ever", c)
 		}
+	}
+	if len(m.locks.waits) > 0 {
+		m.failf("waits of %d holders are left", len(m.locks.waits))
 	}
 	if names, waiters := m.locks.Count(); names+waiters > 0 || len(m.disk.records) > 0 {
 		m.failf("%d names, %d waiters and %d records are left", names, waiters, len(m.disk.records))

@@ -18,7 +18,7 @@ import (
 // TestLockScripts runs testdata/locks*.txt. Each line of a script is a round
 // of one command:
 //
-//	t=1.5s acquire NAME HOLDER [id=I] [ttl=10s] [queue] [shared] [permits=N] [delay=D] [resume] [ticket=HOLDER|forged] -> result
+//	t=1.5s acquire NAME,... HOLDER [id=I] [ttl=10s] [queue] [shared] [permits=N] [delay=D] [within=HOLDER,...] [resume] [ticket=HOLDER|forged] -> result
 //
 // with the commands await, leave, cancel, renew NAME HOLDER TOKEN, release
 // NAME HOLDER TOKEN, revoke NAME [TOKEN] [break], list NAME, disk (what a
@@ -153,7 +153,8 @@ func (s *lockScript) command(verb string, args []string) (string, error) {
 }
 
 func (s *lockScript) request(args []string) (*lockdriver.Request, error) {
-	r := &lockdriver.Request{Name: args[0], Holder: args[1], TTL: 10 * time.Second}
+	names := strings.Split(args[0], ",")
+	r := &lockdriver.Request{Name: names[0], More: names[1:], Holder: args[1], TTL: 10 * time.Second}
 	for _, arg := range args[2:] {
 		var err error
 		key, value, _ := strings.Cut(arg, "=")
@@ -166,6 +167,8 @@ func (s *lockScript) request(args []string) (*lockdriver.Request, error) {
 			r.LockDelay, err = time.ParseDuration(value)
 		case "permits":
 			r.Permits, err = strconv.Atoi(value)
+		case "within":
+			r.Within = strings.Split(value, ",")
 		case "shared":
 			r.Mode = lockdriver.Shared
 		case "queue":
@@ -176,7 +179,7 @@ func (s *lockScript) request(args []string) (*lockdriver.Request, error) {
 			r.Ticket = s.tickets[value]
 			if value == "forged" {
 				forger := newTickets([16]byte{1})
-				r.Ticket = &lockdriver.Ticket{Opaque: forger.issue(r.Name, r.Holder, 1)}
+				r.Ticket = &lockdriver.Ticket{Opaque: issueTo(&forger, 1, r.Holder, r.Name)}
 			}
 		default:
 			err = fmt.Errorf("unknown argument %q", arg)
@@ -196,7 +199,7 @@ func (s *lockScript) ask(verb string, r *lockdriver.Request) string {
 		switch {
 		case c.Ticket != nil:
 			s.tickets[r.Holder] = c.Ticket
-			seq, _ := s.locks.tickets.read(r.Name, r.Holder, c.Ticket.Opaque)
+			seq, _ := s.locks.tickets.read(r, c.Ticket.Opaque)
 			return fmt.Sprintf("ticket %d place %d", seq, c.Ticket.Position)
 		case c.Grant != nil:
 			return granted(c.Grant)
@@ -264,6 +267,9 @@ func (s *lockScript) list(name string) string {
 
 func granted(g *lockdriver.Grant) string {
 	s := fmt.Sprintf("grant %d", g.Token)
+	for _, t := range g.More {
+		s += fmt.Sprintf(",%d", t)
+	}
 	if g.Resumed {
 		s += " resumed"
 	}

@@ -8,11 +8,12 @@ import (
 	"hash"
 
 	"github.com/lockkeeper/lockkeeper/lease"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // A ticket is base64url of the place's sequence number, 8 bytes big endian,
 // and of the first ticketMAC bytes of HMAC-SHA256, keyed with the store's
-// incarnation, over name, holder and number. Without the code a client could
+// incarnation, over names, holder and number. Without the code a client could
 // write itself a ticket to the head of the line.
 const ticketMAC = 16
 
@@ -26,34 +27,46 @@ func newTickets(incarnation [16]byte) tickets {
 	return tickets{mac: hmac.New(sha256.New, incarnation[:])}
 }
 
-// issue returns the ticket for place seq.
-func (t *tickets) issue(name, holder string, seq uint64) string {
-	return base64.RawURLEncoding.EncodeToString(t.seal(name, holder, seq))
+// issue returns the ticket for a place.
+func (t *tickets) issue(w *lockWaiter) string {
+	t.begin(w.seq)
+	for _, n := range w.names {
+		t.name(n.name)
+	}
+	return base64.RawURLEncoding.EncodeToString(t.seal(w.holder))
 }
 
-// seal returns the ticket's bytes, valid until the next call.
-func (t *tickets) seal(name, holder string, seq uint64) []byte {
-	b := binary.BigEndian.AppendUint64(t.buf[:0], seq)
-	b = binary.BigEndian.AppendUint32(b, uint32(len(name)))
-	b = append(b, name...)
-	b = append(b, holder...)
+// begin, name for each name, and seal make the ticket's bytes, which are valid
+// until the next begin. A name's length begins with a zero byte, which no
+// holder has: the parts cannot be taken for each other.
+func (t *tickets) begin(seq uint64) { t.buf = binary.BigEndian.AppendUint64(t.buf[:0], seq) }
+
+func (t *tickets) name(name string) {
+	t.buf = append(binary.BigEndian.AppendUint32(t.buf, uint32(len(name))), name...)
+}
+
+func (t *tickets) seal(holder string) []byte {
+	t.buf = append(t.buf, holder...)
 	t.mac.Reset()
-	t.mac.Write(b)
-	b = t.mac.Sum(b[:8])
-	t.buf = b
-	return b[:8+ticketMAC]
+	t.mac.Write(t.buf)
+	t.buf = t.mac.Sum(t.buf[:8])
+	return t.buf[:8+ticketMAC]
 }
 
 // read returns the number of a ticket, or a *lease.FieldError if this store
-// never issued it to this holder for this name.
-func (t *tickets) read(name, holder, ticket string) (uint64, error) {
+// never issued it to this holder for these names.
+func (t *tickets) read(r *lockdriver.Request, ticket string) (uint64, error) {
 	b, err := base64.RawURLEncoding.DecodeString(ticket)
 	if err != nil || len(b) != 8+ticketMAC {
 		return 0, lease.Invalidf("ticket", "must be one that was returned by an acquire")
 	}
 	seq := binary.BigEndian.Uint64(b)
-	if !hmac.Equal(b, t.seal(name, holder, seq)) {
-		return 0, lease.Invalidf("ticket", "is not of this store, name and holder")
+	t.begin(seq)
+	for i := range r.Names() {
+		t.name(r.NameAt(i))
+	}
+	if !hmac.Equal(b, t.seal(r.Holder)) {
+		return 0, lease.Invalidf("ticket", "is not of this store, names and holder")
 	}
 	return seq, nil
 }

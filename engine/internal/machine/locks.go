@@ -23,6 +23,11 @@ import (
 // unless somebody behind it has been granted since, or the name was free of
 // grants and waiters meanwhile: then it has the last place, with a new number.
 //
+// Several names. A request for several names has one place, with one number,
+// in the lines of all of them, and is granted when it is the head of each and
+// fits. So the order is the same in every line, and the one with the smallest
+// number of all that wait is the head of all its lines.
+//
 // Dead waiters. A waiter to whom nobody listens, because its Await has left
 // or never came, keeps its place for DeadWaiter since it was last heard of.
 // While it is the head of the line and the name is free, the others wait for
@@ -47,6 +52,12 @@ type Locks struct {
 	broken  brokenTokens
 
 	overdue   []*lockWaiter // whose time without a listener is over
+	waits     waitsByHolder
+	suspects  []*lockWaiter // may wait in a circle since a grant of this round
+	searches  uint64        // for circles, so far
+	search    cycleSearch   // scratch, as are the next two
+	found     []*lockName
+	taken     []*lockGrant
 	dirty     []*lockName
 	unwritten int
 	scratch   record.Lock
@@ -59,6 +70,7 @@ func NewLocks(tokens *Tokens, incarnation [16]byte) *Locks {
 		tokens:  tokens,
 		tickets: newTickets(incarnation),
 		names:   make(map[string]*lockName),
+		waits:   make(waitsByHolder),
 		broken:  brokenTokens{known: make(map[lease.Token]struct{})},
 	}
 }
@@ -115,12 +127,12 @@ func (l *Locks) NextWake() (lease.Instant, bool) {
 func (l *Locks) Write(now Time, ch Changes) {
 	for i, w := range l.overdue {
 		l.overdue[i] = nil
-		n := w.timer.name
-		if n.line.byHolder[w.holder] == w && w.await == nil && w.timer.place == 0 {
-			l.leaveLine(now, ch, n, w)
+		if w.inLine() && w.await == nil && w.timer.place == 0 {
+			l.leaveLine(now, ch, w)
 		}
 	}
 	l.overdue = l.overdue[:0]
+	l.clearSuspects(now, ch)
 	for i, n := range l.dirty {
 		n.dirty = false
 		l.dirty[i] = nil

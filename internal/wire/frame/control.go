@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
+	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // AppendCancel appends the end of a request: an acquire that waits, a receive
@@ -159,6 +160,9 @@ func appendProblem(b []byte, num protowire.Number, p *wire.Problem) []byte {
 	b = appendInt(b, 7, int64(p.Position))
 	b = appendString(b, 8, p.Part)
 	b = appendInt(b, 9, int64(p.Index))
+	for i := range p.Cycle {
+		b = appendWaiting(b, 10, &p.Cycle[i])
+	}
 	return shut(b, m)
 }
 
@@ -184,9 +188,43 @@ func (r *reader) problem() *wire.Problem {
 			p.Part = r.string()
 		case 9:
 			p.Index = r.small()
+		case 10:
+			if w := r.waiting(); r.item(len(p.Cycle), lockdriver.MaxCycle, "waits of a circle") {
+				p.Cycle = append(p.Cycle, w)
+			}
 		default:
 			r.unknown()
 		}
 	}
 	return p
+}
+
+// appendWaiting appends a wait of a deadlock.
+func appendWaiting(b []byte, num protowire.Number, w *wire.Waiting) []byte {
+	b, m := open(b, num, len(w.Owner)+len(w.Holder)+len(w.Name)+8)
+	b = appendString(b, 1, w.Owner)
+	b = appendString(b, 2, w.Holder)
+	b = appendString(b, 3, w.Name)
+	b = appendBool(b, 4, w.Behind)
+	return shut(b, m)
+}
+
+func (r *reader) waiting() (w wire.Waiting) {
+	n := r.nested("wait")
+	for n.next() {
+		switch n.num {
+		case 1:
+			w.Owner = n.string()
+		case 2:
+			w.Holder = n.string()
+		case 3:
+			w.Name = n.string()
+		case 4:
+			w.Behind = n.bool()
+		default:
+			n.unknown()
+		}
+	}
+	r.adopt(n.err)
+	return w
 }

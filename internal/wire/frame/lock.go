@@ -29,6 +29,12 @@ func AppendAcquire(b []byte, r *lockdriver.Request, wait bool) []byte {
 	b = appendDuration(b, 10, r.LockDelay)
 	b = appendStrings(b, 11, r.Meta)
 	b = appendBool(b, 12, r.Resume)
+	for _, name := range r.More {
+		b = appendString(b, 13, name)
+	}
+	for _, holder := range r.Within {
+		b = appendString(b, 14, holder)
+	}
 	return shut(b, m)
 }
 
@@ -62,6 +68,14 @@ func ParseAcquire(body []byte) (req *lockdriver.Request, wait bool, err error) {
 			req.Meta = r.entry(req.Meta, lockdriver.MaxMeta)
 		case 12:
 			req.Resume = r.bool()
+		case 13:
+			if name := r.string(); r.item(len(req.More), lockdriver.MaxNames, "names") {
+				req.More = append(req.More, name)
+			}
+		case 14:
+			if holder := r.string(); r.item(len(req.Within), lockdriver.MaxWithin+1, "holders") {
+				req.Within = append(req.Within, holder)
+			}
 		default:
 			r.unknown()
 		}
@@ -198,6 +212,9 @@ func AppendGranted(b []byte, g *lockdriver.Grant) []byte {
 	b = appendDuration(b, 2, g.TTL)
 	b = appendDuration(b, 3, g.Waited)
 	b = appendBool(b, 4, g.Resumed)
+	for _, t := range g.More {
+		b = appendUint(b, 5, uint64(t))
+	}
 	return shut(b, m)
 }
 
@@ -214,6 +231,10 @@ func ParseGranted(body []byte) (*lockdriver.Grant, error) {
 			g.Waited = r.duration()
 		case 4:
 			g.Resumed = r.bool()
+		case 5:
+			if t := lease.Token(r.uint()); r.item(len(g.More), lockdriver.MaxNames, "tokens") {
+				g.More = append(g.More, t)
+			}
 		default:
 			r.unknown()
 		}
