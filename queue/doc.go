@@ -43,6 +43,16 @@
 // while other keys go on; this is the backend's doing and asks nothing of
 // the consumers.
 //
+// # Commits
+//
+// [Broker.Commit] settles deliveries, publishes messages, releases locks and
+// records a result by an ID, all of it or nothing: a message is consumed and
+// what follows from it is published with no state between the two.
+//
+// # Typed messages
+//
+// [Typed] publishes and serves values of a Go type through a [Codec].
+//
 // # Concurrency
 //
 // All methods of all types may be called concurrently. Every Close is
