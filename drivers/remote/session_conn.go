@@ -255,6 +255,10 @@ func (k *conn) read() {
 		if err == nil && kind != websocket.MessageBinary {
 			err = errors.New("the daemon sent text")
 		}
+		if err != nil { // also io.EOF: here it is the end of the connection, below that of a message
+			k.fail(err)
+			return
+		}
 		for err == nil {
 			if len(buf) == cap(buf) {
 				buf = append(buf, 0)[:len(buf)]
