@@ -33,11 +33,20 @@ func (a *app) benchCommand() *cobra.Command {
 		GroupID: groupServer,
 		Short:   "Measure locks or queues",
 		Long: `Measure locks or queues on the server at --url, or on a store in this process
-with --url file://DIR or mem://. It uses names of its own, begins with bench-
-or bench/, and leaves nothing behind.`,
+with --url file://DIR or mem://. It uses names of its own that begin with bench-
+or bench/, and leaves nothing behind.
+
+It ends after --duration, or after --count if that comes first. On a terminal it
+shows the rates and latencies so far. Ctrl-C ends it early: it prints what it has
+measured, removes what it made, and exits with 130; a second Ctrl-C ends it at
+once.
+
+P50 is the median; of P99 one in a hundred took longer, of P99.9 one in a
+thousand. With --json each row is a line, with latencies in microseconds.`,
 		Example: `  lockkeeper bench locks
   lockkeeper bench queues --duration 10s --size 1024
-  lockkeeper bench locks --url file:///tmp/bench-data --concurrency 64`,
+  lockkeeper bench locks --url file:///tmp/bench-data --concurrency 64
+  lockkeeper bench queues --json | jq '{what, per_second, p99_us}'`,
 	}
 	return group(cmd, a.benchLocksCommand(), a.benchQueuesCommand())
 }
@@ -154,7 +163,6 @@ type benchJSON struct {
 // printBench prints the rows of a result.
 func (a *app) printBench(durability string, took time.Duration, rows []measured) error {
 	t := newTable("", "COUNT", "PER SECOND", "P50", "P99", "P99.9", "MAX")
-	us := func(n int64) string { return brief(time.Duration(n) * time.Microsecond) }
 	for _, r := range rows {
 		q := r.quantiles()
 		perSecond := float64(q.Count) / took.Seconds()
@@ -164,29 +172,13 @@ func (a *app) printBench(durability string, took time.Duration, rows []measured)
 			}
 			continue
 		}
-		t.row(r.name, strconv.Itoa(q.Count), strconv.FormatFloat(perSecond, 'f', 0, 64), us(q.P50), us(q.P99), us(q.P999), us(q.Max))
+		t.row(r.name, strconv.Itoa(q.Count), strconv.FormatFloat(perSecond, 'f', 0, 64), micros(q.P50), micros(q.P99), micros(q.P999), micros(q.Max))
 	}
 	if a.json {
 		return nil
 	}
 	_, err := fmt.Fprintf(a.Out, "durability: %s\n%s", durability, t)
 	return err
-}
-
-// follow shows progress every moment until done is closed.
-func (a *app) follow(done <-chan struct{}, text func() string) {
-	p := newProgress(a.Err)
-	defer p.clear()
-	tick := time.NewTicker(progressInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-done:
-			return
-		case <-tick.C:
-			p.show(text)
-		}
-	}
 }
 
 // firstError keeps the first error of many goroutines and ends their work.

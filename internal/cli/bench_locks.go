@@ -98,15 +98,16 @@ func (b *benchLocks) run(ctx context.Context) (err error) {
 		}
 		workers.Wait()
 	}()
-	b.follow(done, func() string {
-		return fmt.Sprintf("%d cycles, %s", b.cycle.count(), rate(b.cycle.count(), time.Since(began)))
-	})
-	<-done
+	rows := []measured{{"acquire", b.acquire}, {"release", b.release}, {"cycle", b.cycle}}
+	b.follow(done, &benchProgress{benchBounds: &b.benchBounds, title: "bench locks", began: began, rows: rows})
 	took := time.Since(began)
 	if first.err != nil {
 		return first.err
 	}
-	return b.printBench(durability, took, []measured{{"acquire", b.acquire}, {"release", b.release}, {"cycle", b.cycle}})
+	if err := b.printBench(durability, took, rows); err != nil {
+		return err
+	}
+	return b.cutShort(ctx)
 }
 
 // once is one cycle. What it acquired it releases also after the time is over.

@@ -109,20 +109,35 @@ func (b *benchQueues) run(ctx context.Context) (err error) {
 		}
 		workers.Wait()
 	}()
-	b.follow(done, func() string {
-		return fmt.Sprintf("%d confirmed, %s; %d acked", b.confirm.count(), rate(b.confirm.count(), time.Since(b.began)), b.acked.Load())
-	})
-	<-done
-	took := time.Since(b.began)
-	if first.err != nil {
-		return first.err
-	}
-	durability, _ := b.durability.Load().(queue.Durability)
 	rows := []measured{{"publish (confirm)", b.confirm}}
 	if !b.publishOnly {
 		rows = append(rows, measured{"consume (end to end)", b.endToEnd})
 	}
-	return b.printBench(string(durability), took, rows)
+	b.follow(done, &benchProgress{benchBounds: &b.benchBounds, title: "bench queues", began: b.began, rows: rows})
+	took := time.Since(b.began)
+	if first.err != nil {
+		return first.err
+	}
+	if err := b.print(took, rows); err != nil {
+		return err
+	}
+	return b.cutShort(ctx)
+}
+
+// print prints the result; for a person also what follows from it.
+func (b *benchQueues) print(took time.Duration, rows []measured) error {
+	durability, _ := b.durability.Load().(queue.Durability)
+	err := b.printBench(string(durability), took, rows)
+	published := b.confirm.count()
+	if err != nil || b.json || published == 0 {
+		return err
+	}
+	text := fmt.Sprintf("bodies published: %.1f MB/s", float64(published)*float64(b.size)/took.Seconds()/1e6)
+	if !b.publishOnly {
+		text += fmt.Sprintf("; acked of what was published: %.1f %%", 100*float64(b.acked.Load())/float64(published))
+	}
+	_, err = fmt.Fprintln(b.Out, text)
+	return err
 }
 
 func (b *benchQueues) orFail(timed context.Context, first *firstError, err error) {

@@ -42,6 +42,7 @@ type demo struct {
 	daemon  *minion
 	workers []*minion
 	queues  *queue.Broker
+	board   *demoBoard
 
 	placed  []*shop.Order // confirmed
 	unsure  int           // attempts to place an order that had no answer, and were repeated
@@ -65,6 +66,10 @@ them again, and pause services until they are overtaken. Then check:
   - the stock is what the orders leave: no write of a row undid another;
   - fencing tokens only grew: writes of overtaken services were refused;
   - no message was given up.
+
+On a terminal it shows the orders, the processes with how often each was killed
+or paused, and the queues and locks as 'lockkeeper top' does; elsewhere a line
+for each thing that it does to them.
 
 The exit status is 1 if any of this does not hold. Everything is removed at the
 end. The services are those of examples/orders, to be read there.`,
@@ -109,6 +114,12 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer closing(&err, d.queues.Close)
 	d.say("a daemon at %s and %d services run; orders come in for %v", d.url, len(d.workers), d.duration)
+	d.board = newDemoBoard(d)
+	stopBoard, err := d.board.show(ctx)
+	if err != nil {
+		return err
+	}
+	defer stopBoard() // before the daemon ends
 
 	open, closeShop := context.WithTimeout(ctx, d.duration)
 	defer closeShop()
@@ -122,10 +133,11 @@ func (d *demo) run(ctx context.Context) (err error) {
 	if i := interrupted(ctx); i != nil {
 		return i
 	}
-	d.say("no more orders and no more kills; the services finish")
+	d.board.finish()
 	if err := d.settle(ctx); err != nil {
 		return err
 	}
+	stopBoard()
 	return d.conclude(ctx)
 }
 
@@ -159,8 +171,6 @@ func (d *demo) shopping(open, ctx context.Context) error {
 	visit := rand.Text()[:8]
 	tick := time.NewTicker(time.Second / demoRate)
 	defer tick.Stop()
-	progress := newProgress(d.Err)
-	defer progress.clear()
 	for i := 0; open.Err() == nil; i++ {
 		o := &shop.Order{
 			ID: visit + "-" + strconv.Itoa(i), Item: "item-" + strconv.Itoa(i%len(d.stock)),
@@ -178,11 +188,10 @@ func (d *demo) shopping(open, ctx context.Context) error {
 				return fmt.Errorf("placing an order: %w", err)
 			}
 			d.unsure++
+			d.board.ordered(len(d.placed), d.unsure)
 		}
 		d.placed = append(d.placed, o)
-		progress.show(func() string {
-			return fmt.Sprintf("%d orders confirmed, %d finished", len(d.placed), d.db.Finished())
-		})
+		d.board.ordered(len(d.placed), d.unsure)
 		select {
 		case <-tick.C:
 		case <-open.Done():

@@ -154,8 +154,11 @@ func (d *demo) disturb(ctx context.Context) error {
 		case "pause":
 			d.pause(ctx, w)
 		default:
+			d.board.is(w, "killed")
 			w.kill()
+			d.board.happened("killed %s and started it again", w.name)
 			err = w.start()
+			d.board.is(w, "")
 		}
 		if err != nil {
 			return err
@@ -165,18 +168,25 @@ func (d *demo) disturb(ctx context.Context) error {
 }
 
 func (d *demo) killDaemon(ctx context.Context) error {
+	d.board.is(d.daemon, "killed")
+	defer d.board.is(d.daemon, "")
+	d.board.happened("killing the daemon")
 	d.daemon.kill()
 	began := time.Now()
 	if err := d.daemon.serve(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	d.slowest = max(d.slowest, time.Since(began))
+	d.board.happened("the daemon serves again after %s", brief(time.Since(began)))
 	return nil
 }
 
 // pause stops a service for longer than its locks live, as a long garbage
 // collection or a machine under migration would.
 func (d *demo) pause(ctx context.Context, w *minion) {
+	d.board.is(w, "paused")
+	defer d.board.is(w, "")
+	d.board.happened("pausing %s for %v", w.name, pauseFor)
 	w.signal(syscall.SIGSTOP)
 	defer w.signal(syscall.SIGCONT)
 	select {

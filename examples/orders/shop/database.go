@@ -121,6 +121,16 @@ func (m *Memory) Finished() int {
 	return len(m.finished)
 }
 
+// Counts is what a Memory has counted so far.
+type Counts struct{ Charged, Finished, Updates, Stale, Repeated int }
+
+// Counts may be called while others use the Memory.
+func (m *Memory) Counts() Counts {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return Counts{len(m.charges), len(m.finished), m.Updates, m.Stale, m.Repeated}
+}
+
 // Outcome returns what became of an order, or "".
 func (m *Memory) Outcome(orderID string) string {
 	m.mu.Lock()
