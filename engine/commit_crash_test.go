@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -142,7 +143,7 @@ func checkCommitsAfterCrash(t *testing.T, n int, disk *storetest.Disk, begun []*
 		}
 		last = whole
 		r, err := conn.Commit(context.Background(), txn)
-		if err != nil || r.Repeated != whole || string(r.Result) != string(txn.Result) {
+		if err != nil || r.Repeated != whole || !bytes.Equal(r.Result, txn.Result) {
 			t.Errorf("crash %d: the repeat of commit %d, carried out: %v: %+v, %v", n, i, whole, r, err)
 		}
 	}
@@ -180,7 +181,7 @@ func wholeOrNothing(t *testing.T, n int, conn *queueConn, locks *lockConn, found
 	if err != nil && !errors.Is(err, lease.ErrNotFound) {
 		t.Fatal(err)
 	}
-	if whole && string(r.Result) != string(txn.Result) {
+	if whole && !bytes.Equal(r.Result, txn.Result) {
 		t.Errorf("crash %d: the result of commit %d is %q", n, i, r.Result)
 	}
 	count := func(there bool) int {

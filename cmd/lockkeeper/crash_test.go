@@ -23,7 +23,7 @@ const crashes = 100
 const crashTTL = time.Second
 
 // TestCrashes kills the real daemon with SIGKILL, again and again, under a load
-// of locks and queues, and counts what must not happen.
+// of locks, queues and commits over both, and counts what must not happen.
 func TestCrashes(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t)
@@ -34,16 +34,22 @@ func TestCrashes(t *testing.T) {
 		Name: "work", Lease: 2 * time.Second, DedupWindow: time.Hour,
 		Backoff: queue.Backoff{Min: time.Millisecond, Max: time.Millisecond},
 	}}}
+	topology.Queues = append(topology.Queues, chainTopology()...)
 	if err := queues.Declare(ctx, topology); err != nil {
 		t.Fatal(err)
 	}
 	messages := &messageLedger{confirmed: map[string]bool{}, acked: map[string]time.Time{}, tokens: map[string]queue.Token{}}
 	names := &lockLedger{holders: map[string]*lock.Lease{}, tokens: map[string]lock.Token{}}
+	orders := &chain{queues: queues, locks: locks, arrived: map[string]map[uint64]bool{}}
 	publishing, stopPublishing := context.WithCancel(ctx)
 	var publishers, workers sync.WaitGroup
 	for i := range 2 {
 		publishers.Go(func() { messages.publish(publishing, queues, fmt.Sprintf("p%d", i)) })
 		workers.Go(func() { messages.consume(ctx, queues) })
+	}
+	publishers.Go(func() { orders.place(publishing) })
+	for stage := range chainQueues {
+		workers.Go(func() { orders.work(ctx, stage) })
 	}
 	for i := range 6 {
 		workers.Go(func() { names.cycle(publishing, locks, i) })
@@ -65,6 +71,8 @@ func TestCrashes(t *testing.T) {
 		s, err := queues.Stats(ctx, "work")
 		return err == nil && s.Ready+s.Delayed+s.InFlight == 0
 	})
+	eventually(t, "every order has gone the whole way", func() bool { return orders.done(ctx) })
+	orders.check(t)
 	cancel()
 	workers.Wait()
 

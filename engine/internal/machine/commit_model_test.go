@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -310,7 +311,7 @@ func (m *commitModel) compare() {
 }
 
 func sameResult(a, b *queuedriver.TxnResult) bool {
-	return string(a.Result) == string(b.Result) && slices.Equal(a.Settled, b.Settled) && slices.Equal(a.Receipts, b.Receipts)
+	return bytes.Equal(a.Result, b.Result) && slices.Equal(a.Settled, b.Settled) && slices.Equal(a.Receipts, b.Receipts)
 }
 
 // dump is all that is stored and decides, but for what goes by itself.

@@ -78,10 +78,13 @@ func (m *commitModel) txn() *queuedriver.Txn {
 	}
 	for _, l := range []string{"n0", "n1", "n2", "n3"} {
 		held := m.locks[l]
-		switch {
-		case held != nil && m.rand.IntN(4) == 0:
+		if held == nil {
+			continue
+		}
+		switch m.rand.IntN(4) {
+		case 0:
 			t.Release = append(t.Release, held.ref)
-		case held != nil && m.rand.IntN(4) == 0:
+		case 1:
 			t.Require = append(t.Require, held.ref)
 		}
 	}
