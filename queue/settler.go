@@ -12,6 +12,9 @@ import (
 const (
 	// settleBatch is how many deliveries one driver call settles or extends.
 	settleBatch = 1000
+	// settleCalls is how many driver calls that settle are under way at once:
+	// one, and more only for batches that are full while it waits.
+	settleCalls = 4
 	// settleTimeout bounds one driver call that settles. It is shared by
 	// callers with contexts of their own, and holds up those who come
 	// later, so that it cannot be left to one of them.
@@ -19,7 +22,8 @@ const (
 )
 
 // settler settles deliveries for all consumers of a Broker. One goroutine has
-// one driver call under way; whatever was asked meanwhile is the next batch.
+// one driver call under way; whatever was asked meanwhile is the next batch. A
+// batch that fills up before its turn gets a goroutine of its own.
 // Its queue is bounded by the callers, each of whom waits for its outcome.
 type settler struct {
 	conn driver.Conn
@@ -29,6 +33,8 @@ type settler struct {
 	mu     sync.Mutex
 	queue  []*settling // the last one may still be added to
 	closed bool
+	extra  int // goroutines for full batches
+	extras sync.WaitGroup
 }
 
 // settling is one batch, from the first settlement in it until it is decided.
@@ -77,6 +83,10 @@ func (s *settler) settle(ctx context.Context, st driver.Settlement) driver.Outco
 	}
 	i := len(g.ss)
 	g.ss = append(g.ss, st)
+	if len(g.ss) == settleBatch && s.extra < settleCalls-1 {
+		s.extra++
+		s.extras.Go(s.sendFull)
+	}
 	s.mu.Unlock()
 	s.signal()
 	select {
@@ -121,6 +131,21 @@ func (s *settler) run() {
 	}
 }
 
+// sendFull sends full batches while there are any.
+func (s *settler) sendFull() {
+	for {
+		s.mu.Lock()
+		if len(s.queue) == 0 || len(s.queue[0].ss) < settleBatch {
+			s.extra--
+			s.mu.Unlock()
+			return
+		}
+		g := s.takeLocked()
+		s.mu.Unlock()
+		g.send(s.conn)
+	}
+}
+
 // take takes the first batch.
 func (s *settler) take() (g *settling, closed bool) {
 	s.mu.Lock()
@@ -128,11 +153,15 @@ func (s *settler) take() (g *settling, closed bool) {
 	if len(s.queue) == 0 {
 		return nil, s.closed
 	}
-	g = s.queue[0]
+	return s.takeLocked(), false
+}
+
+func (s *settler) takeLocked() *settling {
+	g := s.queue[0]
 	g.taken = true
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
-	return g, false
+	return g
 }
 
 // send settles all but what was given up.
@@ -177,11 +206,12 @@ func settleOnce(conn driver.Conn, ss []driver.Settlement) ([]driver.Outcome, err
 	return outcomes, nil
 }
 
-// close settles what is queued and waits for the goroutine.
+// close settles what is queued and waits for the goroutines.
 func (s *settler) close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.signal()
 	<-s.done
+	s.extras.Wait()
 }

@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +184,53 @@ func TestOneOfABatchIsGivenUp(t *testing.T) {
 		}
 		if err := ds[2].Ack(t.Context()); err != nil {
 			t.Errorf("the one that was given up: %v", err)
+		}
+	})
+}
+
+// A batch that is full does not wait for the call before it; what is behind it
+// does. No more than settleCalls are under way.
+func TestFullBatchesAreSettledAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newFake()
+		b := newBroker(t, c)
+		var sizes []int
+		gate := make(chan struct{})
+		c.onSettle = func(_ context.Context, ss []driver.Settlement) error {
+			c.mu.Lock()
+			sizes = append(sizes, len(ss))
+			c.mu.Unlock()
+			<-gate
+			return nil
+		}
+		var acks sync.WaitGroup
+		ack := func(n int) {
+			for range n {
+				acks.Go(func() {
+					b.settler.settle(t.Context(), driver.Settlement{Ref: driver.Ref{Queue: "q"}, Verb: driver.Ack})
+				})
+			}
+			synctest.Wait()
+		}
+		for i, step := range []struct {
+			acks int
+			want []int
+		}{
+			{1, []int{1}},
+			{settleBatch - 1, []int{1}},
+			{1, []int{1, settleBatch}},
+			{2*settleBatch + 1, []int{1, settleBatch, settleBatch, settleBatch}},
+			{settleBatch, []int{1, settleBatch, settleBatch, settleBatch}},
+		} {
+			ack(step.acks)
+			if !slices.Equal(sizes, step.want) {
+				t.Errorf("step %d: calls of %v, want %v", i, sizes, step.want)
+			}
+		}
+		close(gate)
+		acks.Wait()
+		if n := len(c.settled); n != 0 || len(sizes) != 6 {
+			t.Errorf("%d calls, want 6; %d of unknown deliveries were settled", len(sizes), n)
 		}
 	})
 }

@@ -18,6 +18,9 @@ import (
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
+// benchPrefetch is how many deliveries a consumer may have that are not acked.
+const benchPrefetch = 2000
+
 // stampSize is the part of a body that says when it was sent.
 const stampSize = 8
 
@@ -202,12 +205,14 @@ func (b *benchQueues) confirms(ctx context.Context, flight <-chan stamped) error
 }
 
 func (b *benchQueues) consume(ctx context.Context, queues *queue.Broker, name string) (err error) {
-	consumer, err := queues.Consumer(ctx, name, &queue.ConsumerOptions{Prefetch: 1000})
+	consumer, err := queues.Consumer(ctx, name, &queue.ConsumerOptions{Prefetch: benchPrefetch})
 	if err != nil {
 		return err
 	}
 	defer closing(&err, consumer.Close)
 	record := b.endToEnd.recorder()
+	var acks sync.WaitGroup // at most as many as are leased ahead
+	defer acks.Wait()
 	for {
 		if b.count > 0 && b.acked.Load() >= int64(b.count) {
 			return nil
@@ -219,7 +224,6 @@ func (b *benchQueues) consume(ctx context.Context, queues *queue.Broker, name st
 		if len(deliveries) == 0 {
 			continue
 		}
-		var acks sync.WaitGroup
 		for _, d := range deliveries {
 			sent := time.Duration(binary.BigEndian.Uint64(d.Message.Body))
 			record.record(time.Since(b.began) - sent)
@@ -229,7 +233,6 @@ func (b *benchQueues) consume(ctx context.Context, queues *queue.Broker, name st
 				}
 			})
 		}
-		acks.Wait()
 	}
 }
 
