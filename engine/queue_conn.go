@@ -44,6 +44,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		CancelScheduled:  true,
 		Commit:           true,
 		Priorities:       true,
+		Streams:          true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,

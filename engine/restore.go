@@ -99,6 +99,16 @@ func (c *core) restoreQueue(now machine.Time, q *record.Queue) error {
 	if err != nil {
 		return err
 	}
+	err = c.store.Offsets(q.ID, func(consumer string, offset uint64) error {
+		if s.Offsets == nil {
+			s.Offsets = make(map[string]uint64)
+		}
+		s.Offsets[consumer] = offset
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if s.NextDue, err = c.store.NextDue(q.ID); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (c *core) pass(now machine.Time, b *store.Batch, r *round, k *call, room er
 		return
 	}
 	switch k.cmd.(type) {
-	case *machine.Await, *machine.Receive:
+	case *machine.Await, *machine.Receive, *machine.ReadStream:
 		c.wait(k) // until finish
 		c.passWaiting(now, b, k)
 	default:
@@ -100,6 +100,9 @@ func (c *core) passWaiting(now machine.Time, b *store.Batch, k *call) {
 	case *machine.Receive:
 		cmd.Owner = k
 		c.queues.Receive(now, cmd)
+	case *machine.ReadStream:
+		cmd.Owner = k
+		c.queues.ReadStream(cmd)
 	}
 }
 
@@ -149,8 +152,23 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 		c.queues.Purge(b, cmd)
 	case *machine.Redrive:
 		c.queues.Redrive(now, b, c.store, cmd)
+	default:
+		c.passStream(b, cmd)
 	}
 	return true
+}
+
+func (c *core) passStream(b *store.Batch, cmd machine.Command) {
+	switch cmd := cmd.(type) {
+	case *machine.LeaveStream:
+		c.queues.LeaveStream(cmd)
+	case *machine.SaveOffset:
+		c.queues.SaveOffset(b, cmd)
+	case *machine.DeleteOffset:
+		c.queues.DeleteOffset(b, cmd)
+	case *machine.ReadOffsets:
+		c.queues.ReadOffsets(cmd)
+	}
 }
 
 // grows reports whether a command makes the store larger, so that it is

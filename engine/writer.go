@@ -182,6 +182,8 @@ func owner(cmd machine.Command) *call {
 		return cmd.Owner.(*call) //nolint:forcetypeassert // pass has put it there
 	case *machine.Receive:
 		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
+	case *machine.ReadStream:
+		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
 	}
 	return nil
 }

@@ -31,7 +31,9 @@ type route struct {
 }
 
 // routes is the whole interface.
-func routes() []route {
+func routes() []route { return append(mainRoutes(), streamRoutes()...) }
+
+func mainRoutes() []route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	list := []param{
 		{"prefix", text, "names that begin so"},

@@ -18,6 +18,7 @@ func TestTour(t *testing.T) {
 	tourOfLocks(t, d)
 	tourOfQueues(t, d)
 	tourOfCommits(t, d)
+	tourOfStreams(t, d)
 	for _, path := range []string{"/v1/capabilities", "/openapi.json", "/metrics", "/healthz", "/readyz"} {
 		d.ok("GET", path, "", jsonOf(path))
 	}

@@ -111,6 +111,8 @@ type Conn interface {
 	// atomically: it is never in neither place.
 	Redrive(ctx context.Context, r *RedriveRequest) (int64, error)
 
+	Streams
+
 	// Close frees the connection; its deliveries are left to their leases.
 	// Calls under way return lease.ErrClosed. Idempotent; waits for the
 	// driver's goroutines.

@@ -32,6 +32,7 @@ const (
 	MinExpires          = time.Second
 	MaxRetentionAge     = 10 * 366 * 24 * time.Hour
 	MaxQueueLength      = 1 << 50 // of MaxLength, MaxBytes and Retention's counts
+	MaxOffsets          = 1000    // consumers of one stream that have saved an offset
 	MaxList             = 1000
 	DefaultList         = 100
 	MaxPeek             = 1000

@@ -104,3 +104,19 @@ func (b bare) Commit(_ context.Context, t *driver.Txn) (*driver.TxnResult, error
 func (b bare) Result(context.Context, string) (*driver.TxnResult, error) {
 	return nil, unsupported("Result")
 }
+
+func (b bare) ReadStream(context.Context, *driver.StreamRequest) (*driver.StreamBatch, error) {
+	return nil, unsupported("ReadStream")
+}
+
+func (b bare) SaveOffset(context.Context, string, string, uint64) error {
+	return unsupported("SaveOffset")
+}
+
+func (b bare) Offsets(context.Context, string, string) ([]driver.Offset, error) {
+	return nil, unsupported("Offsets")
+}
+
+func (b bare) DeleteOffset(context.Context, string, string) error {
+	return unsupported("DeleteOffset")
+}

@@ -76,6 +76,7 @@ func Run(t *testing.T, h Harness) {
 		{"Priority", priorityChecks},
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
+		{"Stream", streamChecks},
 		{"Commit", commitChecks},
 	}
 	if h.Restart != nil {

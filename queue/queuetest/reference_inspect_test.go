@@ -56,6 +56,9 @@ func (q *refQueue) describe(now time.Time) driver.QueueStats {
 			st.Ready++
 		}
 	}
+	if q.stream != nil {
+		st.Consumers = q.stream.readers
+	}
 	for _, at := range q.consumers {
 		if now.Sub(at) < time.Minute {
 			st.Consumers++

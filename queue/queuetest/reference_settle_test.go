@@ -31,6 +31,9 @@ func (c *refConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.
 
 func (r *reference) settle(now time.Time, s *driver.Settlement) driver.Outcome {
 	q, err := r.find(s.Ref.Queue)
+	if err == nil {
+		err = q.leases()
+	}
 	if err != nil {
 		return driver.Outcome{Err: err}
 	}
@@ -162,6 +165,9 @@ func (c *refConn) Redrive(ctx context.Context, req *driver.RedriveRequest) (int6
 	}
 	defer c.mu.Unlock()
 	q, err := c.find(req.Queue)
+	if err == nil {
+		err = q.leases()
+	}
 	if err != nil {
 		return 0, err
 	}

@@ -63,6 +63,14 @@ type flaws struct {
 	failuresKept      bool // the ID of a commit that failed is remembered
 	commitAcksNothing bool // a commit leaves its deliveries as they are
 	commitUnlimited   bool // a commit may be of any size
+	streamForever     bool // retention drops nothing
+	streamForgets     bool // retention drops everything
+	streamSkips       bool // what comes between two looks at a stream is passed over
+	streamOffByOne    bool // an offset is of the message before
+	streamPastEnd     bool // an offset past the end is waited for
+	streamLeases      bool // messages of a stream can be received
+	offsetsMonotone   bool // an offset does not go back
+	offsetsUnlimited  bool // any number of them is kept
 }
 
 type refQueue struct {
@@ -73,6 +81,7 @@ type refQueue struct {
 	seen      map[string]time.Time
 	consumers map[string]time.Time
 	stats     driver.QueueStats // counters only
+	stream    *refStream        // nil: it is none
 	next      time.Time         // nothing ends or comes due before
 }
 
@@ -119,7 +128,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, Commit: true, Store: "reference",
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, Streams: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -165,6 +174,9 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 	}
 	slices.SortStableFunc(q.scheduled, func(a, b *refMessage) int { return a.due.Compare(b.due) })
 	for len(q.scheduled) > 0 && !q.scheduled[0].due.After(now) {
+		if q.stream != nil {
+			q.scheduled[0].published = now // stored now
+		}
 		q.append(q.scheduled[0])
 		q.scheduled = q.scheduled[1:]
 	}
@@ -178,6 +190,9 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 		}
 	}
 	q.next = now.Add(time.Hour)
+	if q.stream != nil {
+		r.retain(q, now)
+	}
 	for _, m := range slices.Concat(q.messages, q.scheduled) {
 		if m.flying {
 			q.soon(m.until)
@@ -217,6 +232,9 @@ func (q *refQueue) remove(m *refMessage) {
 // enqueue stores a message that was routed to q.
 func (q *refQueue) enqueue(now, due time.Time, r driver.Route, m *driver.Message) {
 	q.stats.Published++
+	if q.stream != nil {
+		q.soon(now) // retention
+	}
 	stored := &refMessage{message: m, route: r, published: now, due: due}
 	if due.After(now) {
 		q.scheduled = append(q.scheduled, stored)
@@ -306,6 +324,9 @@ func (c *refConn) Receive(ctx context.Context, req *driver.ReceiveRequest) ([]dr
 			return nil, err
 		}
 		q, err := c.find(r.Queue)
+		if err == nil && !c.flaws.streamLeases {
+			err = q.leases()
+		}
 		if err != nil {
 			c.mu.Unlock()
 			return nil, err

@@ -62,6 +62,9 @@ func (r *reference) declare(t *driver.Topology) (changes []driver.Change, err er
 		if !ok {
 			create("queue", q.Name)
 			r.queues[q.Name] = &refQueue{spec: q, seen: map[string]time.Time{}, consumers: map[string]time.Time{}}
+			if q.Type == driver.Stream {
+				r.queues[q.Name].stream = &refStream{offsets: map[string]uint64{}}
+			}
 		}
 	}
 	for _, q := range t.Queues {

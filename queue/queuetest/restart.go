@@ -21,6 +21,7 @@ var restartChecks = []check{
 	{"schedules survive", restartDelay},
 	{"a cancelled schedule stays cancelled", restartCancel},
 	{"priorities survive", restartPriorities},
+	{"a stream, its numbers and its offsets survive", restartStream},
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},

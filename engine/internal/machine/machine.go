@@ -73,6 +73,8 @@ type Changes interface {
 	PutSeen(q uint32, bucket int64, id string)
 	DropSeen(q uint32, below int64) // all buckets before this one
 	PutCounters(q uint32, c *record.Counters)
+	PutOffset(q uint32, consumer string, offset uint64)
+	DeleteOffset(q uint32, consumer string)
 
 	PutResult(class byte, bucket int64, id string, r *record.Result)
 	DropResults(class byte, below int64) // all buckets of the class before this one

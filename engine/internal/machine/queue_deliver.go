@@ -30,6 +30,10 @@ func (m *Queues) expire(now Time, ch Changes, view View, f *fetch) {
 
 // deliver hands messages to the receivers that wait.
 func (m *Queues) deliver(now Time, ch Changes, view View, q *queue) {
+	if q.deleted && q.stream != nil {
+		m.dismissReaders(q)
+		return
+	}
 	for r := q.receivers.first; r != nil; r = q.receivers.first {
 		if q.deleted || q.failed != nil {
 			err := q.failed
@@ -152,6 +156,9 @@ func (m *Queues) land(ch Changes, q *queue, f *flight) {
 // Receive decides or queues a receive.
 func (m *Queues) Receive(now Time, r *Receive) {
 	q, err := m.find(r.Request.Queue)
+	if err == nil {
+		err = q.notStream()
+	}
 	if err != nil {
 		r.Err = err
 		m.Finished.add(r)

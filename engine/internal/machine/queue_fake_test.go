@@ -40,6 +40,7 @@ type fakeQueue struct {
 	fetches  map[uint64]record.Fetch
 	delayed  map[[2]int64]record.Delayed
 	seen     map[int64]map[string]bool
+	offsets  map[string]uint64
 }
 
 func newFakeStore() *fakeStore {
@@ -86,6 +87,7 @@ func (s *fakeStore) PutQueue(q *record.Queue) {
 			fetches:  make(map[uint64]record.Fetch),
 			delayed:  make(map[[2]int64]record.Delayed),
 			seen:     make(map[int64]map[string]bool),
+			offsets:  make(map[string]uint64),
 		}
 	})
 }
@@ -231,6 +233,13 @@ func (s *fakeStore) PutLevels(q uint32, lower []record.Level) {
 	s.of(q, func(f *fakeQueue) { f.lower = v })
 }
 
+func (s *fakeStore) PutOffset(q uint32, consumer string, offset uint64) {
+	s.of(q, func(f *fakeQueue) { f.offsets[consumer] = offset })
+}
+func (s *fakeStore) DeleteOffset(q uint32, consumer string) {
+	s.of(q, func(f *fakeQueue) { delete(f.offsets, consumer) })
+}
+
 func (s *fakeStore) LoadIndex(q uint32, from uint64, most int) ([]record.IndexBlock, error) {
 	var bs []record.IndexBlock
 	for _, b := range s.queues[q].blocks {
@@ -306,7 +315,7 @@ func (s *fakeStore) reopen(now Time, limits queueLimits) *Queues {
 		m.RestoreExchange(e)
 	}
 	for _, f := range s.queues {
-		st := &QueueState{Queue: f.rec, Counters: f.counters, Lower: f.lower, Acks: f.acks, Attempts: f.attempts, Fetches: make(map[uint64]*record.Fetch)}
+		st := &QueueState{Queue: f.rec, Counters: f.counters, Lower: f.lower, Acks: f.acks, Attempts: f.attempts, Fetches: make(map[uint64]*record.Fetch), Offsets: f.offsets}
 		for id, r := range f.fetches {
 			st.Fetches[id] = &r
 		}

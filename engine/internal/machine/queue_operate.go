@@ -138,6 +138,9 @@ func (q *queue) peeked(now Time, seq uint64, rec *record.Message) queuedriver.Pe
 // to the one that is asked for.
 func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
 	q, err := m.find(c.Request.Queue)
+	if err == nil {
+		err = q.notStream()
+	}
 	if err != nil {
 		c.Err = err
 		return
@@ -217,6 +220,11 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 	}
 	q.flushAcks(ch) // of this round, before their segments go
 	q.pending = nil
+	if q.stream != nil {
+		q.counters.Dropped += c.Dropped
+		m.purgeStream(ch, q)
+		return
+	}
 	waited := len(q.waiting)
 	q.dropMessages(ch)
 	m.retries.drop(waited)

@@ -183,6 +183,12 @@ func (m *Queues) seal(now Time, ch Changes, q *queue) {
 	if len(q.pending) == 0 {
 		return
 	}
+	if q.stream != nil {
+		m.sealStream(now, ch, q)
+		clear(q.pending)
+		q.pending = q.pending[:0]
+		return
+	}
 	if len(q.levels) == 1 {
 		q.sealLevel(now, ch, &q.levels[0], q.pending)
 	} else {

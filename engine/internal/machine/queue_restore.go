@@ -17,7 +17,8 @@ type QueueState struct {
 	Acks     map[uint64]*record.AckSet
 	Attempts map[uint64]record.Attempt
 	Fetches  map[uint64]*record.Fetch
-	NextDue  int64 // of its scheduled messages; 0: none
+	NextDue  int64             // of its scheduled messages; 0: none
+	Offsets  map[string]uint64 // of a stream, by consumer
 }
 
 // RestoreExchange adds an exchange that the store holds.
@@ -62,6 +63,9 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 	m.lastID = max(m.lastID, q.id)
 	if s.NextDue > 0 {
 		m.due.set(q, s.NextDue)
+	}
+	if q.stream != nil {
+		m.restoreStream(now, view, q, s.Offsets)
 	}
 	return m.restoreFetches(now, view, q, s.Fetches)
 }

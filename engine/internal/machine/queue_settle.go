@@ -58,6 +58,9 @@ func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settleme
 // flight returns the live delivery that ref names.
 func (m *Queues) flight(ref *queuedriver.Ref) (*queue, *flight, error) {
 	q, err := m.find(ref.Queue)
+	if err == nil {
+		err = q.notStream()
+	}
 	if err != nil {
 		return nil, nil, err
 	}

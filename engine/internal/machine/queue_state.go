@@ -56,6 +56,7 @@ type queue struct {
 	dueIndex int               // in the heap; -1: not in it
 	delays   delayedRound
 
+	stream    *stream // nil: the messages are leased
 	receivers receiverList
 	consumers map[string]lease.Instant // last seen
 
@@ -132,6 +133,9 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		seen:      make(map[string]struct{}),
 	}
 	q.makeLevels()
+	if spec.Type == queuedriver.Stream {
+		q.stream = newStream()
+	}
 	return q
 }
 

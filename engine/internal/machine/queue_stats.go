@@ -55,7 +55,7 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		InFlight:     int64(len(q.flights)),
 		Bytes:        c.Bytes,
 		OldestAge:    m.oldest(now, view, q),
-		Consumers:    len(q.consumers),
+		Consumers:    q.listeners(),
 		Published:    c.Published,
 		Duplicates:   c.Duplicates,
 		Delivered:    c.Delivered,
@@ -68,6 +68,14 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		Overflowed:   c.Overflowed,
 		Refused:      c.Refused,
 	}
+}
+
+// listeners is how many consumers there are, of a stream: readers that wait.
+func (q *queue) listeners() int {
+	if q.stream != nil {
+		return q.stream.readers.n
+	}
+	return len(q.consumers)
 }
 
 // oldest returns the age of the first message that is left.

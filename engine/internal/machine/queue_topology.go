@@ -351,6 +351,9 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	}
 	q.deleted = true
 	q.pending = nil
+	if q.stream != nil {
+		m.trims.drop(q)
+	}
 	waited := len(q.waiting)
 	clear(q.waiting)
 	m.retries.drop(waited)

@@ -65,6 +65,8 @@ type Queues struct {
 	touched []*queue // in this round
 	hungry  []*queue // to be looked at by the next Tick
 	due     dueHeap  // those that have scheduled messages
+	trims   trimHeap // streams, by when their retention is to be looked at
+	leaps   leaps    // of the wall clock
 	sorted  []string // names of queues
 	faults  []error
 	room    error // why nothing may grow; nil: there is room
@@ -110,6 +112,10 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	}
 	for q := m.due.min(); q != nil && q.dueAt <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
 		m.loadDue(now, ch, view, q)
+	}
+	m.leaps.watch(now)
+	for q := m.trims.min(); q != nil && q.stream.at <= now.Mono && !m.roundFull(); q = m.trims.min() {
+		m.trim(now, ch, view, q)
 	}
 	hungry := m.hungry
 	m.hungry = nil
@@ -172,6 +178,9 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	}
 	if r, some := m.retries.min(); some {
 		earlier(r.at)
+	}
+	if q := m.trims.min(); q != nil {
+		earlier(q.stream.at)
 	}
 	if q := m.due.min(); q != nil {
 		left := time.Duration(max(0, q.dueAt-now.Wall))

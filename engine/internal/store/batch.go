@@ -265,6 +265,19 @@ func (b *Batch) PutLevels(q uint32, lower []record.Level) {
 	b.put()
 }
 
+// PutOffset implements machine.Changes.
+func (b *Batch) PutOffset(q uint32, consumer string, offset uint64) {
+	b.key = appendOffsetKey(b.key[:0], q, consumer)
+	b.value = record.AppendNumber(b.value[:0], offset)
+	b.put()
+}
+
+// DeleteOffset implements machine.Changes.
+func (b *Batch) DeleteOffset(q uint32, consumer string) {
+	b.key = appendOffsetKey(b.key[:0], q, consumer)
+	b.delete()
+}
+
 // PutCounters implements machine.Changes.
 func (b *Batch) PutCounters(q uint32, c *record.Counters) {
 	b.key = appendQueueKey(b.key[:0], keyCounters, q)

@@ -38,8 +38,7 @@
 //	c q4                    record.Counters
 //	y class1 bucket8 hash   record.Result of a commit; the hash is of its id
 //	p q4                    []record.Level, of a queue with priorities
-//
-// Reserved: "o q4 consumer" (stream offsets).
+//	o q4 consumer           the offset that a consumer of a stream reads next
 //
 // A store that was made before there was x gets it at its first open: one
 // pass over d.
@@ -49,6 +48,9 @@
 // class of which three buckets last as long as it is to be remembered, and a
 // bucket that is over for that long is dropped as one range. Until when a
 // result counts is in its record.
+//
+// A stream has b and i like any queue, and no a, r and f: its messages go by
+// whole segments. Its blocks are stamped with times that never go back.
 //
 // Every value is a record sealed with a checksum over its key and itself
 // (record.Seal), but for blocks, which have a checksum for each message

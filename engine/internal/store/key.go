@@ -24,7 +24,7 @@ const (
 	keyCancel   = 'x'
 	keyResult   = 'y'
 	keyLevels   = 'p'
-	keyOffset   = 'o' // reserved
+	keyOffset   = 'o'
 )
 
 // keysOfQueue are those followed by the number of a queue.
@@ -89,6 +89,10 @@ func appendSeenBucket(b []byte, q uint32, bucket int64) []byte {
 
 func appendSeenKey(b []byte, q uint32, bucket int64, hash [16]byte) []byte {
 	return append(appendSeenBucket(b, q, bucket), hash[:]...)
+}
+
+func appendOffsetKey(b []byte, q uint32, consumer string) []byte {
+	return append(appendQueueKey(b, keyOffset, q), consumer...)
 }
 
 // ordered maps signed numbers to unsigned ones in the same order.
