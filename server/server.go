@@ -39,6 +39,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
+	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -137,9 +138,11 @@ type Server struct {
 	requests atomic.Uint64
 	boot     string // begins the ids of requests
 
-	sessions sessions
-	acquires calls // waiting or about to be decided
-	receives calls
+	sessions    sessions
+	silenceBusy time.Duration // frame.SilenceBusy, but in tests
+	silenceIdle time.Duration
+	acquires    calls // waiting or about to be decided
+	receives    calls
 
 	mu     sync.Mutex
 	served bool
@@ -150,7 +153,10 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.fill(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, guard: newGuard(&cfg), boot: newBoot(), answers: semaphore.NewWeighted(cfg.MaxAnswers)}
+	s := &Server{
+		cfg: cfg, guard: newGuard(&cfg), boot: newBoot(), answers: semaphore.NewWeighted(cfg.MaxAnswers),
+		silenceBusy: frame.SilenceBusy, silenceIdle: frame.SilenceIdle,
+	}
 	s.drain, s.startEnd = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
 	s.routes = map[string]map[string]*route{}

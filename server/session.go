@@ -206,7 +206,7 @@ func (ss *session) greet() {
 		Service: wire.Service, Version: ss.s.cfg.Version, Capabilities: caps,
 		MaxBatch: frame.MaxBatch, MaxFrames: frame.MaxFrames, MaxItems: frame.MaxItems, MaxCalls: frame.MaxCalls,
 		MaxWaits: frame.MaxWaits, MaxCallBytes: frame.MaxCallBytes, MaxCredit: frame.MaxCredit,
-		SilenceBusy: frame.SilenceBusy, SilenceIdle: frame.SilenceIdle,
+		SilenceBusy: ss.s.silenceBusy, SilenceIdle: ss.s.silenceIdle,
 	})
 	_, _ = ss.out.Send(0, *b, 0, nil) // a session that has ended is noticed by its reader
 	ss.s.metrics.counted(frame.Hello)
@@ -242,9 +242,9 @@ func (ss *session) silence() time.Duration {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.open > 0 {
-		return frame.SilenceBusy
+		return ss.s.silenceBusy
 	}
-	return frame.SilenceIdle
+	return ss.s.silenceIdle
 }
 
 // room waits until the client may have more under way. A client that keeps to

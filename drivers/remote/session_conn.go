@@ -95,7 +95,7 @@ func (k *conn) greeted(ctx context.Context) error {
 		return err
 	}
 	g := k.hello
-	if g.Service != wire.Service || g.MaxCalls < 1 || g.MaxWaits < 1 || g.MaxFrames < 1 || g.MaxItems < 1 {
+	if g.Service != wire.Service || g.MaxCalls < 1 || g.MaxWaits < 1 || g.MaxItems < 2 || g.SilenceBusy <= 0 || g.SilenceIdle <= 0 {
 		return errors.New("what answers greets like no lockkeeper")
 	}
 	return nil
@@ -389,10 +389,10 @@ func (k *conn) watch() {
 			k.fail(fmt.Errorf("the daemon has shown no sign of life for %v", now-heard))
 			return
 		}
-		every := frame.PingIdle
+		every := min(frame.PingIdle, k.hello.SilenceIdle/3)
 		k.mu.Lock()
 		if k.open > 0 {
-			every = frame.PingBusy
+			every = min(frame.PingBusy, k.hello.SilenceBusy/3)
 		}
 		k.mu.Unlock()
 		if until == 0 && (now-heard >= every || now-sent >= every) {
