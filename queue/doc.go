@@ -22,10 +22,12 @@
 // A publish that returns without an error is as safe as its [Receipt] says.
 // There is one rule for failures. An attempt that was certainly not carried
 // out (ErrUnavailable) is made again, with backoff, until the context ends
-// or Config.RetryFor has passed. One whose outcome cannot be known is
-// reported as ErrUnknown: publishing the same message with the same ID again
-// is then safe where the queue has a dedup window, and may make a second
-// message where it has not. [Broker.Publish] waits for its messages; a
+// or Config.RetryFor has passed. So is one whose outcome cannot be known, if
+// every queue that its messages can reach has a dedup window of twice
+// Config.RetryFor at least: they keep their IDs, so that none is stored twice
+// (a Receipt may then say Duplicate of what the first attempt stored).
+// Otherwise it is reported as ErrUnknown: publishing the same message again
+// may make a second one. [Broker.Publish] waits for its messages; a
 // [Publisher] pipelines.
 //
 // # Consuming

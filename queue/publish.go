@@ -55,14 +55,9 @@ func (b *Broker) Publish(ctx context.Context, r Route, ms ...*Message) ([]Receip
 	return receipts, wrap("publish to", routeName(r), joinReceipts(receipts))
 }
 
-// publish sends one batch, again while it is certain that it was not
-// carried out.
-func (b *Broker) publish(ctx context.Context, ps []driver.Publishing) (rs []Receipt, err error) {
-	err = b.retry(ctx, b.retryFor, func() error {
-		rs, err = b.publishOnce(ctx, ps)
-		return err
-	})
-	return rs, err
+// publish sends one batch.
+func (b *Broker) publish(ctx context.Context, ps []driver.Publishing) ([]Receipt, error) {
+	return b.send(ctx, b.retryFor, ps)
 }
 
 func (b *Broker) publishOnce(ctx context.Context, ps []driver.Publishing) ([]Receipt, error) {

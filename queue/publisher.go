@@ -194,10 +194,7 @@ func (p *Publisher) publish(o *outgoing) {
 	if ctx.Err() != nil {
 		o.err = fmt.Errorf("%w: its turn did not come within %v", ErrUnavailable, p.timeout)
 	} else {
-		o.err = p.b.retry(ctx, p.timeout, func() (err error) {
-			o.receipts, err = p.b.publishOnce(ctx, o.ps)
-			return err
-		})
+		o.receipts, o.err = p.b.send(ctx, p.timeout, o.ps)
 	}
 	var weight int64
 	failed := o.err
