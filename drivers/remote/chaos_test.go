@@ -1,0 +1,227 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/lock"
+	"github.com/lockkeeper/lockkeeper/queue"
+)
+
+const (
+	// chaosTime is how long the network is bad in a normal run, and chaosEnv
+	// the environment variable that says otherwise.
+	chaosTime    = 12 * time.Second
+	chaosEnv     = "LOCKKEEPER_CHAOS"
+	chaosClients = 50
+	chaosNames   = 8
+)
+
+// chaos is what 50 clients did, and what must hold.
+type chaos struct {
+	t    *testing.T
+	over chan struct{} // the network is good again: finish
+
+	mu        sync.Mutex
+	holders   map[string]*lock.Lease // who believes to hold a name
+	tokens    map[string]lock.Token
+	cycles    int
+	confirmed map[string]bool   // ids of messages
+	seen      map[string]uint64 // id -> number of the message that had it
+	acked     map[string]int
+
+	last atomic.Int64 // when something succeeded last, for stuck waiters
+}
+
+// TestBadNetwork has 50 clients lock, publish and consume through a network
+// that delays, swallows and cuts. No two hold a lock at once, no confirmed
+// message is lost or stored twice, nobody waits for ever, and nothing is left
+// running.
+//
+//	LOCKKEEPER_CHAOS=10m go test -race -run TestBadNetwork -timeout 20m -v ./drivers/remote
+func TestBadNetwork(t *testing.T) {
+	length := chaosTime
+	if s := os.Getenv(chaosEnv); s != "" {
+		var err error
+		if length, err = time.ParseDuration(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := runtime.NumGoroutine()
+	t.Run("load", func(t *testing.T) { badNetwork(t, length) })
+	until := time.Now().Add(20 * time.Second)
+	for runtime.NumGoroutine() > before+5 {
+		if time.Now().After(until) {
+			buf := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines before, %d after:\n%s", before, runtime.NumGoroutine(), buf[:runtime.Stack(buf, true)])
+		}
+		runtime.Gosched()
+	}
+}
+
+func badNetwork(t *testing.T, length time.Duration) {
+	t.Helper()
+	d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
+	w := newWeather(t, d.addr)
+	c := &chaos{
+		t: t, over: make(chan struct{}), holders: map[string]*lock.Lease{}, tokens: map[string]lock.Token{},
+		confirmed: map[string]bool{}, seen: map[string]uint64{}, acked: map[string]int{},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), length+3*time.Minute)
+	defer cancel()
+	admin, err := queue.Open(ctx, d.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.Declare(ctx, &queue.Topology{Queues: []queue.QueueSpec{{Name: "q", Lease: 5 * time.Second, DedupWindow: time.Hour}}}); err != nil {
+		t.Fatal(err)
+	}
+	var wg, consumers sync.WaitGroup
+	serving, stop := context.WithCancel(ctx)
+	defer stop()
+	for i := range chaosClients {
+		l, q := c.client(ctx, w.url())
+		wg.Go(func() { c.lock(ctx, i, l) })
+		wg.Go(func() { c.publish(ctx, i, q) })
+		consumers.Go(func() { c.consume(serving, q) })
+	}
+	w.storm(length)
+	close(c.over)
+	wg.Wait()
+	waitFor(ctx, t, "every confirmed message was handled", func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		for id := range c.confirmed {
+			if c.seen[id] == 0 {
+				return false
+			}
+		}
+		return true
+	})
+	waitFor(ctx, t, "the queue is empty", func() bool {
+		s, err := admin.Stats(ctx, "q")
+		return err == nil && s.Ready+s.Delayed+s.InFlight == 0
+	})
+	stop()
+	consumers.Wait()
+	if err := admin.Close(); err != nil {
+		t.Error(err)
+	}
+	if c.cycles < chaosClients || len(c.confirmed) < chaosClients {
+		t.Errorf("only %d cycles of locks and %d messages", c.cycles, len(c.confirmed))
+	}
+	t.Logf("%d cycles of locks, %d messages; %d connections, of which %d were cut, %d held up", c.cycles, len(c.confirmed), w.conns.Load(), w.cuts.Load(), w.holds.Load())
+}
+
+// client opens both APIs, closed with the test.
+func (c *chaos) client(ctx context.Context, url string) (*lock.Locker, *queue.Broker) {
+	c.t.Helper()
+	l := openLocker(ctx, c.t, url)
+	q, err := queue.Open(ctx, url)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() {
+		if err := q.Close(); err != nil {
+			c.t.Errorf("close: %v", err)
+		}
+	})
+	return l, q
+}
+
+func (c *chaos) finished() bool {
+	select {
+	case <-c.over:
+		return true
+	default:
+		return false
+	}
+}
+
+// lock holds one name after the other for a moment.
+func (c *chaos) lock(ctx context.Context, client int, l *lock.Locker) {
+	for n := client; !c.finished(); n++ {
+		name := fmt.Sprint("n", n%chaosNames)
+		le, err := l.Acquire(ctx, name, &lock.Options{TTL: 2 * time.Second})
+		if err != nil {
+			c.t.Errorf("client %d waits for ever: %v", client, err)
+			return
+		}
+		c.mu.Lock()
+		if other := c.holders[name]; other != nil && other.Check() == nil && le.Check() == nil {
+			c.t.Errorf("%s: token %d was granted while %d holds", name, le.Token(), other.Token())
+		}
+		if le.Token() <= c.tokens[name] {
+			c.t.Errorf("%s: token %d after %d", name, le.Token(), c.tokens[name])
+		}
+		c.holders[name], c.tokens[name] = le, le.Token()
+		c.cycles++
+		c.mu.Unlock()
+		select {
+		case <-time.After(rand.N(3 * time.Millisecond)):
+		case <-le.Context().Done():
+		}
+		c.mu.Lock()
+		if c.holders[name] == le {
+			c.holders[name] = nil
+		}
+		c.mu.Unlock()
+		_ = le.Release(ctx) // lost, or released behind our back: both may be
+	}
+}
+
+// publish sends messages with ids until each is confirmed.
+func (c *chaos) publish(ctx context.Context, client int, q *queue.Broker) {
+	p := q.Publisher(nil)
+	defer func() { _ = p.Close() }() // its failures were seen
+	for i := 0; !c.finished(); i++ {
+		var pendings []*queue.Pending
+		var ids []string
+		for j := range 5 {
+			id := fmt.Sprintf("%d/%d/%d", client, i, j)
+			pending, err := p.Send(ctx, queue.Route{Key: "q"}, &queue.Message{ID: id, OrderKey: fmt.Sprint(client), Body: []byte(id)})
+			if err != nil {
+				c.t.Errorf("send: %v", err)
+				return
+			}
+			pendings, ids = append(pendings, pending), append(ids, id)
+		}
+		for j, pending := range pendings {
+			if _, err := pending.Receipt(ctx); err != nil {
+				c.t.Errorf("message %s was not confirmed: %v", ids[j], err)
+				continue
+			}
+			c.mu.Lock()
+			c.confirmed[ids[j]] = true
+			c.mu.Unlock()
+		}
+		select {
+		case <-time.After(rand.N(20 * time.Millisecond)):
+		case <-c.over:
+		}
+	}
+}
+
+// consume handles messages, and checks that each id has one message.
+func (c *chaos) consume(ctx context.Context, q *queue.Broker) {
+	err := q.Serve(ctx, "q", func(_ context.Context, d *queue.Delivery) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		id := d.Message.ID
+		if before, ok := c.seen[id]; ok && before != d.Seq() {
+			c.t.Errorf("message %s is there twice, as %d and as %d", id, before, d.Seq())
+		}
+		c.seen[id] = d.Seq()
+		return nil
+	}, &queue.ServeOptions{Concurrency: 4})
+	if err != nil && ctx.Err() == nil {
+		c.t.Errorf("serve: %v", err)
+	}
+}
