@@ -45,6 +45,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		Commit:           true,
 		Priorities:       true,
 		Streams:          true,
+		MaxLength:        true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,

@@ -52,8 +52,10 @@ const (
 	// RejectPublish refuses the new message: ErrQueueFull in its receipt. It
 	// is the default.
 	RejectPublish Overflow = "reject"
-	// DropHead dead-letters the oldest messages that are not in flight, or
-	// drops them if the queue has no dead letter.
+	// DropHead dead-letters the oldest messages that are not in flight, of
+	// the lowest priority first, or drops them if the queue has no dead
+	// letter. If the dead letter leads nowhere, or to a queue that would have
+	// to dead-letter for it, the messages stay and the queue refuses new ones.
 	DropHead Overflow = "drop_head"
 )
 
@@ -100,9 +102,12 @@ type Queue struct {
 	// Expires is after how long without consumers the queue is deleted with
 	// all that is in it. 0: never. 1 s to MaxDelay. Needs Caps.QueueTTL.
 	Expires time.Duration
-	// MaxLength and MaxBytes bound the messages that are in the queue,
-	// scheduled ones not counted, and the bytes of their bodies. 0: no bound.
-	// Needs Caps.MaxLength.
+	// MaxLength and MaxBytes bound the messages that are in the queue, in
+	// flight or not, and the bytes of their bodies. 0: no bound. A message
+	// larger than MaxBytes is lease.ErrLimit. Scheduled ones are not counted;
+	// one that comes due while there is no room waits for it, and what is
+	// published meanwhile is refused. A dead letter for which there is no
+	// room stays where it was, and is tried again. Needs Caps.MaxLength.
 	MaxLength, MaxBytes int64
 	Overflow            Overflow // "" means RejectPublish if there is a bound
 	// SingleActive delivers to one consumer at a time, the one that came

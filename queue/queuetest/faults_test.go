@@ -131,6 +131,27 @@ var faults = map[string]fault{
 	"priorities share a place": {check: "Priority/one_above", publish: messages(func(_ *driver.Publishing, m *driver.Message) {
 		m.Priority = min(m.Priority, 2)
 	})},
+	"a bound is one too high": {check: "Length/a_full_queue", declare: func(t *driver.Topology) {
+		for i := range t.Queues {
+			if t.Queues[i].MaxLength > 0 {
+				t.Queues[i].MaxLength++
+			}
+		}
+	}},
+	"bytes are not bounded": {check: "Length/bytes", declare: func(t *driver.Topology) {
+		for i := range t.Queues {
+			if q := &t.Queues[i]; q.MaxBytes > 0 {
+				q.MaxBytes, q.MaxLength = 0, 1000
+			}
+		}
+	}},
+	"the new ones are dropped": {check: "Length/drop_head_drops_the_oldest", declare: func(t *driver.Topology) {
+		for i := range t.Queues {
+			if t.Queues[i].Overflow == driver.DropHead {
+				t.Queues[i].Overflow = driver.RejectPublish
+			}
+		}
+	}},
 	"a second binding is lost": {check: "Routing/topic", declare: func(t *driver.Topology) {
 		if len(t.Bindings) > 1 {
 			t.Bindings = t.Bindings[:len(t.Bindings)-1]
@@ -255,6 +276,8 @@ var flawed = map[string]struct {
 	"MaxBytes is passed by one":     {"Receive/MaxBytes", flaws{bytesOverrun: true}},
 	"nowhere drops":                 {"DeadLetter/one_that", flaws{nowhereDrops: true}},
 	"nowhere drops the rejected":    {"DeadLetter/a_rejected", flaws{nowhereDrops: true}},
+	"refused by one, in another":    {"Length/refused_by_one", flaws{halfRefused: true}},
+	"what is in flight is dropped":  {"Length/drop_head_leaves", flaws{dropsFlying: true}},
 	"a cancel only says so":         {"Delay/a_cancelled", flaws{cancelNothing: true}},
 	"a stream grows for ever":       {"Stream/retention_by_number", flaws{streamForever: true}},
 	"a stream grows in bytes":       {"Stream/retention_by_bytes", flaws{streamForever: true}},

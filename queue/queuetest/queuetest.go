@@ -74,6 +74,7 @@ func Run(t *testing.T, h Harness) {
 		{"Delay", delayChecks},
 		{"Order", orderChecks},
 		{"Priority", priorityChecks},
+		{"Length", lengthChecks},
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
 		{"Stream", streamChecks},

@@ -126,6 +126,12 @@ func (r *reference) bury(q *refQueue, m *refMessage, now time.Time, reason, why 
 		dead.Headers = obituary(q, m, now, reason, why)
 	}
 	to, err := r.match(route, dead.Headers)
+	for _, d := range to {
+		if d.admit(&dead, false) != nil {
+			to = nil
+			break
+		}
+	}
 	if (err != nil || len(to) == 0) && !r.flaws.nowhereDrops {
 		m.due = now.Add(q.pause(m.failed))
 		q.soon(m.due)
@@ -133,6 +139,7 @@ func (r *reference) bury(q *refQueue, m *refMessage, now time.Time, reason, why 
 	}
 	for _, d := range to {
 		d.enqueue(now, time.Time{}, route, &dead)
+		r.trim(d, now)
 	}
 	q.stats.DeadLettered++
 	q.remove(m)
@@ -210,6 +217,11 @@ func (r *reference) revive(q *refQueue, m *refMessage, now time.Time, route *dri
 	to, err := r.match(*route, alive.Headers)
 	if given && errors.Is(err, lease.ErrNotFound) {
 		return false, err
+	}
+	for _, d := range to {
+		if d.admit(&alive, false) != nil {
+			return false, nil //nolint:nilerr // it stays
+		}
 	}
 	if m.flying || !died && !given || len(to) == 0 {
 		return false, nil

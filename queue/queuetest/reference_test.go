@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -52,6 +53,8 @@ type flaws struct {
 	alternateForlorn  bool // an alternate can be deleted
 	endsKept          bool // bindings to a deleted exchange stay
 	cancelNothing     bool // CancelScheduled only says so
+	halfRefused       bool // a full queue refuses only if it is the first that matches
+	dropsFlying       bool // drop_head drops what is in flight
 	commitBelieves    bool // a commit settles what is not held
 	commitByHalf      bool // a commit that fails has published
 	requireIgnored    bool // locks that are required need not be held
@@ -128,7 +131,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, Streams: true, Commit: true, Store: "reference",
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, Streams: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -173,12 +176,13 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 		return
 	}
 	slices.SortStableFunc(q.scheduled, func(a, b *refMessage) int { return a.due.Compare(b.due) })
-	for len(q.scheduled) > 0 && !q.scheduled[0].due.After(now) {
+	for len(q.scheduled) > 0 && !q.scheduled[0].due.After(now) && q.admit(q.scheduled[0].message, false) == nil {
 		if q.stream != nil {
 			q.scheduled[0].published = now // stored now
 		}
 		q.append(q.scheduled[0])
 		q.scheduled = q.scheduled[1:]
+		r.trim(q, now)
 	}
 	for _, m := range slices.Clone(q.messages) {
 		switch {
@@ -218,11 +222,45 @@ func (q *refQueue) append(m *refMessage) {
 }
 
 // admit returns why q does not take a message.
-func (q *refQueue) admit(m *driver.Message) error {
+func (q *refQueue) admit(m *driver.Message, scheduled bool) error {
 	if q.spec.MaxPriority > 0 && m.OrderKey != "" {
 		return lease.Invalidf("message.order_key", "is not for a queue with priorities")
 	}
+	if size := int64(len(m.Body)); q.spec.MaxBytes > 0 && size > q.spec.MaxBytes {
+		return fmt.Errorf("max_bytes: %w", lease.ErrLimit)
+	}
+	if !scheduled && q.spec.Overflow == driver.RejectPublish && q.over(1, len(m.Body)) {
+		return driver.ErrQueueFull
+	}
 	return nil
+}
+
+// over reports whether q is past its bounds with so much more in it.
+func (q *refQueue) over(n, size int) bool {
+	for _, m := range q.messages {
+		n, size = n+1, size+len(m.message.Body)
+	}
+	return q.spec.MaxLength > 0 && int64(n) > q.spec.MaxLength || q.spec.MaxBytes > 0 && int64(size) > q.spec.MaxBytes
+}
+
+// trim drops from the head.
+func (r *reference) trim(q *refQueue, now time.Time) {
+	for q.spec.Overflow == driver.DropHead && q.over(0, 0) {
+		var oldest *refMessage
+		for _, m := range q.messages {
+			if (!m.flying || r.flaws.dropsFlying) && (oldest == nil || m.seq>>32 > oldest.seq>>32) {
+				oldest = m
+			}
+		}
+		if oldest == nil || q.spec.DeadLetter != nil && !r.bury(q, oldest, now, driver.ReasonMaxLength, "") {
+			return
+		}
+		if q.spec.DeadLetter == nil {
+			q.stats.Dropped++
+			q.remove(oldest)
+		}
+		q.stats.Overflowed++
+	}
 }
 
 func (q *refQueue) remove(m *refMessage) {
@@ -269,17 +307,21 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 	if err != nil {
 		return driver.Receipt{Err: err}
 	}
+	due := p.Message.NotBefore
+	if p.Message.Delay > 0 {
+		due = now.Add(p.Message.Delay)
+	}
 	for _, q := range to {
-		if err := q.admit(p.Message); err != nil {
+		err := q.admit(p.Message, due.After(now))
+		if errors.Is(err, driver.ErrQueueFull) {
+			q.stats.Refused++
+		}
+		if err != nil && (!r.flaws.halfRefused || q == to[0]) {
 			return driver.Receipt{Err: err}
 		}
 	}
 	m := *p.Message
 	m.Body, m.Headers = bytes.Clone(m.Body), maps.Clone(m.Headers)
-	due := m.NotBefore
-	if m.Delay > 0 {
-		due = now.Add(m.Delay)
-	}
 	receipt := driver.Receipt{Durability: driver.Memory, Queues: len(to)}
 	stored := 0
 	for _, q := range to {
@@ -289,6 +331,7 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 		}
 		stored++
 		q.enqueue(now, due, p.Route, &m)
+		r.trim(q, now)
 	}
 	receipt.Duplicate = len(to) > 0 && stored == 0
 	if r.flaws.duplicatesUnseen {

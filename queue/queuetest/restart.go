@@ -22,6 +22,7 @@ var restartChecks = []check{
 	{"a cancelled schedule stays cancelled", restartCancel},
 	{"priorities survive", restartPriorities},
 	{"a stream, its numbers and its offsets survive", restartStream},
+	{"bounds survive", restartLength},
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},

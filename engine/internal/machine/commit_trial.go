@@ -77,7 +77,7 @@ func (m *Queues) trySettle(now Time, view View, s *queuedriver.Settlement, t *tr
 		return nil
 	}
 	dead, to, err := m.letter(now, view, q, f, reason, s.Reason, f.attempt)
-	if err != nil || len(to) == 0 || admitAll(dead, to) != nil {
+	if err != nil || len(to) == 0 || admitAll(dead, to, published) != nil {
 		return err // that it leads nowhere is no error: it stays, then
 	}
 	t.count(q, -1, -int64(f.size))
@@ -97,7 +97,7 @@ func (m *Queues) tryPublish(now Time, ch Changes, view View, p *queuedriver.Publ
 		return err
 	}
 	rec := &record.Message{Route: p.Route, Message: p.Message}
-	if err := admitNew(rec, to); err != nil {
+	if err := m.admitNew(now, p, to); err != nil {
 		return err
 	}
 	for _, q := range to {

@@ -74,7 +74,9 @@ func (m *Queues) CancelScheduled(ch Changes, view View, c *CancelScheduled) {
 	}
 	q.counters.Delayed -= int64(n)
 	q.counters.Dropped += int64(n)
+	m.unblock(q)
 	if q.counters.Delayed == 0 {
+		q.blockedDue = 0
 		m.due.set(q, 0)
 	}
 	m.touch(q)

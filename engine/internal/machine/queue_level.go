@@ -21,6 +21,7 @@ type level struct {
 	next   *uint64 // the number of the next message
 	head   *uint64 // no message before it is left; may lag
 	cursor uint64  // messages before it are loaded or gone
+	sealed uint64  // the first that was stored in this round; 0: none
 	ready  ring
 }
 
@@ -99,7 +100,7 @@ func (q *queue) starves(l *level) bool {
 
 // fill loads what a level's window has room for.
 func (q *queue) fill(view View, l *level) error {
-	blocks, err := view.LoadIndex(q.id, l.cursor, q.limits.window-l.ready.len())
+	blocks, err := view.LoadIndex(q.id, l.cursor, max(1, q.limits.window-l.ready.len()))
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/lease"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -24,6 +25,10 @@ type queueModel struct {
 	m      *Queues
 	limits queueLimits
 	ranked bool // the queue has priorities instead of keys
+	bound  queuedriver.Overflow
+	buried map[uint64]bool // maxlen dead letters that were seen
+
+	waitsForRoom bool // something may have come due and found no room
 
 	published int
 	last      lease.Token
@@ -57,6 +62,8 @@ type modelDelivery struct {
 const (
 	modelLimit    = 4 // attempts
 	modelPriority = 3
+	modelLength   = 25
+	modelBytes    = 100_000
 )
 
 func newQueueModel(t *testing.T, seed int64) *queueModel {
@@ -65,6 +72,7 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 		t: t, rand: rand.New(rand.NewPCG(uint64(seed), 0)), store: newFakeStore(),
 		now:    Time{Mono: 1, Wall: 1_700_000_000_000_000_000},
 		limits: queueLimits{window: 16, low: 4, parked: 12, inFlight: 40, attempts: 1000},
+		buried: make(map[uint64]bool),
 		msgs:   make(map[string]*modelMessage), keys: make(map[string][]*modelMessage),
 	}
 	if seed%2 == 1 {
@@ -85,7 +93,10 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 	if m.ranked {
 		top.Queues[0].MaxPriority = modelPriority
 	}
-	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true}); err != nil {
+	if m.bound = [...]queuedriver.Overflow{"", queuedriver.DropHead, queuedriver.RejectPublish}[seed/4%3]; m.bound != "" {
+		top.Queues[0].MaxLength, top.Queues[0].MaxBytes, top.Queues[0].Overflow = modelLength, modelBytes, m.bound
+	}
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, MaxLength: true}); err != nil {
 		t.Fatal(err)
 	}
 	c := &Declare{Topology: top}
@@ -100,8 +111,13 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 // endRound dispatches, commits, and takes note of what was delivered.
 func (m *queueModel) endRound() {
 	m.t.Helper()
+	held := make(map[*modelMessage]bool)
+	for _, msg := range m.msgs {
+		held[msg] = msg.until != 0
+	}
 	m.m.Dispatch(m.now, m.store, m.store)
 	m.store.commit()
+	m.overflown(held)
 	if f := m.m.Faults(); len(f) > 0 {
 		m.t.Fatalf("faults: %v", f)
 	}
@@ -135,7 +151,7 @@ func (m *queueModel) delivered(r *Receive, l Leased) {
 	m.last = l.Token
 	msg := m.msgs[rec.ID]
 	if r.Request.Queue == "graves" {
-		m.buried(msg, rec.Headers, queuedriver.Ref{Queue: "graves", Seq: l.Seq, Token: l.Token})
+		m.bury(msg, rec.Headers, queuedriver.Ref{Queue: "graves", Seq: l.Seq, Token: l.Token})
 		return
 	}
 	if msg.done {
@@ -173,8 +189,50 @@ func (m *queueModel) wantFirst(msg *modelMessage) {
 	}
 }
 
-// buried checks a dead letter and acks it.
-func (m *queueModel) buried(msg *modelMessage, h queuedriver.Headers, ref queuedriver.Ref) {
+// overflown takes note of what the queue dropped from its head in this round:
+// whatever is left and was not held is behind that.
+func (m *queueModel) overflown(held map[*modelMessage]bool) {
+	m.t.Helper()
+	if m.bound != queuedriver.DropHead || m.m.queues["graves"] == nil {
+		return
+	}
+	var gone []*modelMessage
+	for _, b := range m.store.queues[m.m.queues["graves"].id].blocks {
+		for i, rec := range b.Messages {
+			seq := b.Index.FirstSeq + uint64(i)
+			if rec.Headers[queuedriver.HeaderDeathReason] != queuedriver.ReasonMaxLength || m.buried[seq] {
+				continue
+			}
+			m.buried[seq] = true
+			msg := m.msgs[rec.ID]
+			if msg.done || held[msg] {
+				m.t.Fatalf("%+v was dropped from the head", *msg)
+			}
+			msg.done, msg.dead = true, true
+			gone = append(gone, msg)
+		}
+	}
+	for key, msgs := range m.keys {
+		m.keys[key] = slices.DeleteFunc(msgs, func(msg *modelMessage) bool { return msg.done })
+	}
+	for _, msg := range gone {
+		for _, other := range m.msgs {
+			if other.done || held[other] || other.due != 0 {
+				continue
+			}
+			rank, r := min(msg.priority, modelPriority), min(other.priority, modelPriority)
+			if r < rank || r == rank && other.order < msg.order && !other.late && !msg.late {
+				m.t.Fatalf("%+v was dropped from the head before %+v", *msg, *other)
+			}
+		}
+	}
+	if c := m.m.queues["work"].counters; len(m.m.hungry) == 0 && (c.Live > modelLength || c.Bytes > modelBytes) {
+		m.t.Fatalf("the queue has %d messages with %d bytes", c.Live, c.Bytes)
+	}
+}
+
+// bury checks a dead letter and acks it.
+func (m *queueModel) bury(msg *modelMessage, h queuedriver.Headers, ref queuedriver.Ref) {
 	m.t.Helper()
 	if !msg.dead {
 		if h[queuedriver.HeaderDeathReason] != queuedriver.ReasonDeliveryLimit {
@@ -227,14 +285,36 @@ func (m *queueModel) publish(n int) {
 			c.Publishings = append(c.Publishings, p) // a repeat
 		}
 	}
+	work := m.m.queues["work"]
+	live, bytes := work.counters.Live, work.counters.Bytes
 	m.m.Publish(m.now, m.store, m.store, c)
 	seen := make(map[string]bool)
 	for i, r := range c.Receipts {
 		id := c.Publishings[i].Message.ID
+		if m.bound == queuedriver.RejectPublish && m.msgs[id].due == 0 && !seen[id] {
+			size := int64(len(c.Publishings[i].Message.Body))
+			full := live >= modelLength || bytes+size > modelBytes
+			if full || errors.Is(r.Err, queuedriver.ErrQueueFull) && m.waitsForRoom {
+				if !errors.Is(r.Err, queuedriver.ErrQueueFull) {
+					m.t.Fatalf("%s is let into the full queue: %+v", id, r)
+				}
+				m.forget(m.msgs[id])
+				continue
+			}
+			live, bytes = live+1, bytes+size
+		}
 		if r.Err != nil || r.Queues != 1 || r.Duplicate != seen[id] {
 			m.t.Fatalf("receipt of %s: %+v", id, r)
 		}
 		seen[id] = true
+	}
+}
+
+// forget makes a message as if it had never been published.
+func (m *queueModel) forget(msg *modelMessage) {
+	msg.done = true
+	if msg.key != "" {
+		m.keys[msg.key] = slices.DeleteFunc(m.keys[msg.key], func(x *modelMessage) bool { return x == msg })
 	}
 }
 
@@ -415,11 +495,33 @@ func (m *queueModel) cancel() {
 
 // comeDue takes note of what Tick has moved into the queue.
 func (m *queueModel) comeDue() {
+	m.waitsForRoom = m.m.queues["work"].blockedDue != 0
 	for _, msg := range m.scheduled {
-		if msg.due != 0 && msg.due <= m.now.Wall {
-			msg.due = 0
+		if msg.due == 0 || msg.done || msg.due > m.now.Wall {
+			continue
+		}
+		if _, waits := m.storedDue(msg); waits {
+			m.waitsForRoom = true
+			continue
+		}
+		msg.due = 0
+	}
+}
+
+// storedDue reports whether a scheduled message still is after a Tick: only in
+// a queue that was full.
+func (m *queueModel) storedDue(msg *modelMessage) (record.DelayedAt, bool) {
+	work := m.m.queues["work"]
+	for at, d := range m.store.queues[work.id].delayed {
+		at := record.DelayedAt{Due: at[0], Seq: uint64(at[1])}
+		if d.ID == msg.id && work.delays.has(at) {
+			if m.bound != queuedriver.RejectPublish || work.counters.Live < modelLength && work.counters.Bytes+9000 <= modelBytes && work.blockedDue == 0 {
+				m.t.Fatalf("%s waits for nothing", msg.id)
+			}
+			return at, true
 		}
 	}
+	return record.DelayedAt{}, false
 }
 
 func (m *queueModel) checkStats() {

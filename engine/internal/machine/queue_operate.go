@@ -192,7 +192,7 @@ func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Me
 	}
 	to, err := m.route(*route, msg.Headers, nil)
 	moved := record.Message{Route: *route, Published: now.Wall, Message: msg}
-	if err != nil || len(to) == 0 || slices.Contains(to, q) || checkFanOut(&moved, to) != nil || admitAll(&moved, to) != nil {
+	if err != nil || len(to) == 0 || slices.Contains(to, q) || checkFanOut(&moved, to) != nil || admitAll(&moved, to, published) != nil {
 		return false
 	}
 	for _, d := range to {
@@ -215,7 +215,7 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 	if q.counters.Delayed > 0 {
 		ch.DropDelayed(q.id)
 		q.delays.dropAll()
-		q.counters.Delayed = 0
+		q.counters.Delayed, q.blockedDue = 0, 0
 		m.due.set(q, 0)
 	}
 	q.flushAcks(ch) // of this round, before their segments go
@@ -254,6 +254,7 @@ func (q *queue) dropMessages(ch Changes) {
 		}
 	}
 	q.returned.clear()
+	q.heads, q.lazy = headHeap{}, 0
 	clear(q.waiting)
 	clear(q.lanes)
 	q.parked = 0

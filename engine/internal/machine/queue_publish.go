@@ -38,7 +38,7 @@ func (m *Queues) Publish(now Time, ch Changes, view View, c *Publish) bool {
 func (m *Queues) publish(now Time, ch Changes, view View, p *queuedriver.Publishing, r *queuedriver.Receipt, to []*queue) []*queue {
 	to, err := m.look(now, ch, view, p, to)
 	if err == nil {
-		err = admitNew(&record.Message{Route: p.Route, Message: p.Message}, to)
+		err = m.admitNew(now, p, to)
 	}
 	if err != nil {
 		r.Err = err
@@ -217,5 +217,8 @@ func (q *queue) sealLevel(now Time, ch Changes, l *level, pending []record.Messa
 		}
 	}
 	*l.next += uint64(len(pending))
+	if l.sealed == 0 {
+		l.sealed = first
+	}
 	ch.Append(q.id, first, now.Wall, blocks)
 }

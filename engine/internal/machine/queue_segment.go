@@ -103,7 +103,9 @@ func (q *queue) addBlock(ib *record.IndexBlock) {
 			continue
 		}
 		b.left++
-		l.ready.push(entry{seq: seq, hash: e.KeyHash, size: e.Size})
+		x := entry{seq: seq, hash: e.KeyHash, size: e.Size}
+		l.ready.push(x)
+		q.noteHead(x)
 	}
 	s.blocks = append(s.blocks, b)
 	l.cursor = ib.FirstSeq + uint64(len(ib.Entries))

@@ -153,7 +153,13 @@ func (m *Queues) deadLetter(now Time, view View, q *queue, f *flight, reason, wh
 		_ = m.fault(q, err)
 		return false
 	}
-	if len(to) == 0 || admitAll(dead, to) != nil {
+	return m.bury(q, dead, to, published)
+}
+
+// bury publishes a dead letter, unless it goes nowhere or one of the queues
+// does not take it.
+func (m *Queues) bury(q *queue, dead *record.Message, to []*queue, by entrance) bool {
+	if len(to) == 0 || admitAll(dead, to, by) != nil {
 		return false
 	}
 	for _, d := range to {
@@ -171,6 +177,10 @@ func (m *Queues) letter(now Time, view View, q *queue, f *flight, reason, why st
 	if err != nil {
 		return nil, nil, err
 	}
+	return m.letterOf(now, q, rec, reason, why, attempts)
+}
+
+func (m *Queues) letterOf(now Time, q *queue, rec *record.Message, reason, why string, attempts uint32) (*record.Message, []*queue, error) {
 	route := *q.spec.DeadLetter
 	if route.Key == "" {
 		route.Key = rec.Route.Key
@@ -241,6 +251,9 @@ func (m *Queues) erase(ch Changes, q *queue, e entry) {
 		m.retries.drop(1)
 	}
 	q.laneDone(e.hash, e.seq)
+	if q.blockedDue != 0 {
+		m.unblock(q)
+	}
 }
 
 func (m *Queues) putAttempt(ch Changes, q *queue, seq uint64, a record.Attempt) {

@@ -56,7 +56,12 @@ type queue struct {
 	dueIndex int               // in the heap; -1: not in it
 	delays   delayedRound
 
-	stream    *stream // nil: the messages are leased
+	stream     *stream  // nil: the messages are leased
+	blockedDue int64    // when the first that waits for room was due; 0: none does
+	heads      headHeap // see dropHeads
+	stuck      bool     // it is past its bounds and cannot drop
+	lazy       int      // gone, but perhaps still in a window
+
 	receivers receiverList
 	consumers map[string]lease.Instant // last seen
 
@@ -286,6 +291,7 @@ func (q *queue) hasRoom(more int) bool {
 
 // giveBack puts back the message of a delivery that ended without an ack.
 func (q *queue) giveBack(f *flight, notBefore int64, now Time, retries *retryHeap) {
+	q.noteHead(f.entry)
 	if !f.loaded {
 		return // the window will come by
 	}

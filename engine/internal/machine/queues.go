@@ -7,6 +7,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
 	"github.com/lockkeeper/lockkeeper/lease"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
 // Bounds on what a store holds.
@@ -105,10 +106,7 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 			m.retries.stale--
 			continue
 		}
-		q := r.queue
-		q.returned.push(q.waiting[r.seq].entry)
-		delete(q.waiting, r.seq)
-		m.touch(q)
+		m.comeBack(now, ch, view, r.queue, r.seq)
 	}
 	for q := m.due.min(); q != nil && q.dueAt <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
 		m.loadDue(now, ch, view, q)
@@ -125,6 +123,20 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	}
 }
 
+// comeBack ends the wait of a failed message. One that is to be dead-lettered
+// is, also if nobody receives.
+func (m *Queues) comeBack(now Time, ch Changes, view View, q *queue, seq uint64) {
+	e := q.waiting[seq].entry
+	delete(q.waiting, seq)
+	m.touch(q)
+	if a := q.attempts[seq]; q.exhausted(a.Count) && !m.roundFull() {
+		f := &flight{entry: e, token: a.LastToken, attempt: a.Count, loaded: true}
+		m.exhaust(now, ch, view, q, f, a, "")
+		return
+	}
+	q.returned.push(e)
+}
+
 // Dispatch ends the round: it stores what was published, hands messages to
 // waiting receivers, and writes what the round did to each queue.
 func (m *Queues) Dispatch(now Time, ch Changes, view View) {
@@ -133,6 +145,9 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 	for news := true; news; {
 		news = false
 		for i := 0; i < len(m.touched); i++ {
+			if m.touched[i].spec.Overflow == queuedriver.DropHead {
+				m.dropHeads(now, ch, view, m.touched[i])
+			}
 			m.seal(now, ch, m.touched[i])
 			m.deliver(now, ch, view, m.touched[i])
 		}
@@ -151,6 +166,9 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 			ch.PutCounters(q.id, &q.counters)
 		}
 		q.writeLevels(ch)
+		for i := range q.levels {
+			q.levels[i].sealed = 0
+		}
 		if len(q.seen) > ReadyWindow { // clear costs as much as the map was ever large
 			q.seen = make(map[string]struct{})
 		}
@@ -258,6 +276,7 @@ func (m *Queues) loadIndex(view View, q *queue) {
 
 // loadDue moves scheduled messages whose time has come into their queue.
 func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
+	q.blockedDue = 0
 	due, next, err := view.LoadDue(q.id, now.Wall, maxDue, maxDueBytes)
 	if err != nil {
 		_ = m.fault(q, err)
@@ -267,6 +286,13 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 	}
 	for i := range due {
 		d := &due[i]
+		if q.admit(&d.Message, dueNow) != nil {
+			q.blockedDue, next = d.Due, 0
+			if q.stuck {
+				next = now.Wall + int64(readAgain)
+			}
+			break
+		}
 		q.delays.through = record.DelayedAt{Due: d.Due, Seq: d.Seq}
 		ch.DeleteDelayed(q.id, q.delays.through, d.ID)
 		q.counters.Delayed--
