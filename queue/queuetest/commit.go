@@ -16,6 +16,7 @@ var commitChecks = []check{
 	{"each verb does what it does alone", commitVerbs},
 	{"a delivery that is not held leaves nothing done", commitNotHeld},
 	{"a message that cannot be published leaves nothing done", commitUnroutable},
+	{"a full queue leaves nothing done", commitFull},
 	{"a duplicate is stored once and says so", commitDuplicate},
 	{"of many commits on one delivery one wins", commitRace},
 	{"a repeat by ID changes nothing and says what was done", commitRepeat},
@@ -222,6 +223,26 @@ func commitUnroutable(s *suite) {
 	if r.Receipts[0].Queues != 0 {
 		s.Errorf("the receipt of a message to nowhere: %+v", r.Receipts[0])
 	}
+}
+
+// What else the commit puts into the queue, and takes out of it, counts.
+func commitFull(s *suite) {
+	if !s.commits() || !s.caps.MaxLength {
+		return
+	}
+	q := s.queue("q", func(q *driver.Queue) { q.MaxLength = 3 })
+	other := s.queue("other")
+	s.bodies(to(q), "1")
+	s.fails(&driver.Txn{Publish: append(s.posts(other, "x"), s.posts(q, "2", "3", "4")...)}, driver.PartPublish, 3, driver.ErrQueueFull)
+	s.none(other)
+	s.commit(&driver.Txn{Publish: s.posts(q, "2", "3")})
+	s.fails(&driver.Txn{Publish: s.posts(q, "4")}, driver.PartPublish, 0, driver.ErrQueueFull)
+	ds := s.receive(q, 3)
+	s.fails(&driver.Txn{Settle: acks(ds[0]), Publish: s.posts(q, "4", "5")}, driver.PartPublish, 1, driver.ErrQueueFull)
+	s.commit(&driver.Txn{Settle: acks(ds[0]), Publish: s.posts(q, "4")})
+	s.commit(&driver.Txn{Settle: acks(ds[1]), Publish: s.posts(q, "5")})
+	s.ack(ds[2])
+	s.want(q, "4", "5")
 }
 
 // Also of a message of the same commit.

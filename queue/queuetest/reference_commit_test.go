@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -43,7 +44,16 @@ func (c *refConn) Commit(ctx context.Context, t *driver.Txn) (*driver.TxnResult,
 		}
 		return nil, err
 	}
+	before := c.copyQueues()
 	out := c.carryOut(now, &own)
+	for i := range out.Receipts {
+		if err := out.Receipts[i].Err; err != nil { // only now it is known: there was no room
+			if !c.flaws.commitOverfull {
+				c.queues = before
+			}
+			return nil, &driver.CommitError{Part: driver.PartPublish, Index: i, Err: err}
+		}
+	}
 	if own.ID != "" && !c.flaws.resultsForgotten {
 		c.results[own.ID] = &refResult{digest: digest, until: now.Add(own.ResultFor), result: *out}
 	}
@@ -141,6 +151,27 @@ func (r *reference) carryOut(now time.Time, t *driver.Txn) *driver.TxnResult {
 		for _, l := range t.Require {
 			delete(r.locks, l.Name)
 		}
+	}
+	return out
+}
+
+// copyQueues returns the queues as they are, with what is in them.
+func (r *reference) copyQueues() map[string]*refQueue {
+	out := make(map[string]*refQueue, len(r.queues))
+	for name, q := range r.queues {
+		own := *q
+		own.seen, own.consumers = maps.Clone(q.seen), maps.Clone(q.consumers)
+		own.messages, own.scheduled = copyMessages(q.messages), copyMessages(q.scheduled)
+		out[name] = &own
+	}
+	return out
+}
+
+func copyMessages(ms []*refMessage) []*refMessage {
+	out := make([]*refMessage, len(ms))
+	for i, m := range ms {
+		own := *m
+		out[i] = &own
 	}
 	return out
 }

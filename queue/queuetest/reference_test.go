@@ -66,6 +66,7 @@ type flaws struct {
 	failuresKept      bool // the ID of a commit that failed is remembered
 	commitAcksNothing bool // a commit leaves its deliveries as they are
 	commitUnlimited   bool // a commit may be of any size
+	commitOverfull    bool // a commit that has no room for a message is done but for it
 	streamForever     bool // retention drops nothing
 	streamForgets     bool // retention drops everything
 	streamSkips       bool // what comes between two looks at a stream is passed over
