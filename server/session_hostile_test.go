@@ -27,7 +27,7 @@ func TestHostileSessions(t *testing.T) {
 	keep := one(1, frame.AppendReceive(nil, &queuedriver.ReceiveRequest{Queue: "q", Consumer: "c", Max: frame.MaxCredit}, true))
 	waits := func(n int) (b []byte) {
 		for i := range n {
-			b = frame.AppendFrame(b, uint64(i+1), acquireBody("held", fmt.Sprint("w", i), true)) //nolint:gosec // an index
+			b = frame.AppendFrame(b, uint64(i+1), acquireBody("held", fmt.Sprint("w", i), true))
 		}
 		return b
 	}

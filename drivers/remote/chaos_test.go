@@ -7,7 +7,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -35,9 +34,6 @@ type chaos struct {
 	cycles    int
 	confirmed map[string]bool   // ids of messages
 	seen      map[string]uint64 // id -> number of the message that had it
-	acked     map[string]int
-
-	last atomic.Int64 // when something succeeded last, for stuck waiters
 }
 
 // TestBadNetwork has 50 clients lock, publish and consume through a network
@@ -72,7 +68,7 @@ func badNetwork(t *testing.T, length time.Duration) {
 	w := newWeather(t, d.addr)
 	c := &chaos{
 		t: t, over: make(chan struct{}), holders: map[string]*lock.Lease{}, tokens: map[string]lock.Token{},
-		confirmed: map[string]bool{}, seen: map[string]uint64{}, acked: map[string]int{},
+		confirmed: map[string]bool{}, seen: map[string]uint64{},
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), length+3*time.Minute)
 	defer cancel()

@@ -102,7 +102,7 @@ func (f filler) headers(depth int) queuedriver.Headers {
 
 func (f filler) values(depth int) []any {
 	vs := []any{
-		true, false, int64(0), int64(f.Uint64()), 0.0, f.NormFloat64(), "", f.text(), //nolint:gosec // any bits
+		true, false, int64(0), int64(f.Uint64()), 0.0, f.NormFloat64(), "", f.text(),
 		[]byte{}, []byte{0, 1, 0xff}, time.Unix(f.Int64N(1<<33), 0).UTC(), queuedriver.Headers{}, []any{},
 	}
 	if depth < 3 {
@@ -409,7 +409,7 @@ func FuzzBatch(f *testing.F) {
 	var all []byte
 	for i, tr := range trips() {
 		body, _, _ := tr.run(nil, fill)
-		all = AppendFrame(all, uint64(i), body) //nolint:gosec // an index
+		all = AppendFrame(all, uint64(i), body)
 		f.Add(AppendFrame(nil, 1, body))
 	}
 	f.Add(all)
