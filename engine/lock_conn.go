@@ -16,7 +16,8 @@ import (
 // work on it.
 type lockConn struct {
 	*conn
-	caps lockdriver.Caps
+	caps    lockdriver.Caps
+	watches watches
 }
 
 func newLockConn(c *conn) *lockConn {
@@ -33,6 +34,8 @@ func newLockConn(c *conn) *lockConn {
 		Break:      true,
 		Multi:      true,
 		Deadlock:   true,
+		Election:   true,
+		Watch:      true,
 		Loss:       lockdriver.LossBeforeGrant,
 		Clock:      lockdriver.ClockMonotonic,
 		DeadWaiter: machine.DeadWaiter,
@@ -57,7 +60,7 @@ type acquireCall struct {
 func own(to *lockdriver.Request, ticket *lockdriver.Ticket, r *lockdriver.Request) {
 	*to = *r
 	to.Meta = maps.Clone(r.Meta)
-	to.More, to.Within = slices.Clone(r.More), slices.Clone(r.Within)
+	to.More, to.Within, to.Value = slices.Clone(r.More), slices.Clone(r.Within), slices.Clone(r.Value)
 	if r.Ticket != nil {
 		*ticket = *r.Ticket
 		to.Ticket = ticket
@@ -177,6 +180,24 @@ func (c *lockConn) Revoke(ctx context.Context, r *lockdriver.RevokeRequest) erro
 	}
 	request := *r
 	cmd := &machine.RevokeLock{Request: &request}
+	if err := c.do(ctx, cmd, nil); err != nil {
+		return err
+	}
+	return cmd.Err
+}
+
+// SetValue implements lockdriver.Conn.
+func (c *lockConn) SetValue(ctx context.Context, ref lockdriver.Ref, value []byte) error {
+	if err := checkBatch([]lockdriver.Ref{ref}); err != nil {
+		return err
+	}
+	if err := lockdriver.ValidateValue(value, &c.caps); err != nil {
+		return err
+	}
+	cmd := &machine.SetLockValue{Ref: ref}
+	if len(value) > 0 {
+		cmd.Value = slices.Clone(value)
+	}
 	if err := c.do(ctx, cmd, nil); err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (c *core) pass(now machine.Time, b *store.Batch, r *round, k *call, room er
 		return
 	}
 	switch k.cmd.(type) {
-	case *machine.Await, *machine.Receive, *machine.ReadStream:
+	case *machine.Await, *machine.Receive, *machine.ReadStream, *machine.NextEvents:
 		c.wait(k) // until finish
 		c.passWaiting(now, b, k)
 	default:
@@ -103,6 +103,9 @@ func (c *core) passWaiting(now machine.Time, b *store.Batch, k *call) {
 	case *machine.ReadStream:
 		cmd.Owner = k
 		c.queues.ReadStream(cmd)
+	case *machine.NextEvents:
+		cmd.Owner = k
+		c.locks.Next(cmd)
 	}
 }
 
@@ -120,8 +123,16 @@ func (c *core) passLock(now machine.Time, b *store.Batch, cmd machine.Command) {
 		c.locks.Release(now, b, cmd)
 	case *machine.RevokeLock:
 		c.locks.Revoke(now, b, cmd)
+	case *machine.SetLockValue:
+		c.locks.SetValue(now, b, cmd)
 	case *machine.ListLocks:
 		c.locks.List(now, cmd)
+	case *machine.WatchLocks:
+		c.locks.Watch(cmd)
+	case *machine.LeaveEvents:
+		c.locks.LeaveEvents(cmd)
+	case *machine.Unwatch:
+		c.locks.Unwatch(cmd)
 	}
 }
 

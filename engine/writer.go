@@ -184,6 +184,8 @@ func owner(cmd machine.Command) *call {
 		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
 	case *machine.ReadStream:
 		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
+	case *machine.NextEvents:
+		return cmd.Owner.(*call) //nolint:forcetypeassert // likewise
 	}
 	return nil
 }

@@ -19,6 +19,9 @@ type demand struct {
 	more  []string // further names: sorted, distinct, behind name
 	set   bool     // wanted as a LeaseSet
 	queue bool
+
+	campaign bool
+	value    []byte // of a campaign
 }
 
 // Acquire waits for its turn and returns the lease. ctx bounds the waiting and

@@ -80,3 +80,6 @@ func ended(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", err, cause)
 	}
 }
+
+// notHeldFor is ErrNotHeld with the cause for which a lease has ended.
+func notHeldFor(cause error) error { return fmt.Errorf("%w: %w", ErrNotHeld, cause) }

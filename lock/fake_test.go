@@ -42,6 +42,8 @@ type fake struct {
 	fault func(op string) fault
 	delay func(op string) time.Duration // between the decision and the reply
 	renew error                         // refuses renewals
+
+	events chan driver.Event
 }
 
 type fakeGrant struct {
@@ -61,13 +63,13 @@ type call struct {
 func newFake() *fake {
 	return &fake{
 		caps: driver.Caps{
-			Backend: "fake", Fenced: true, FIFO: true, Meta: true, Resume: true, Revoke: true,
+			Backend: "fake", Fenced: true, FIFO: true, Meta: true, Resume: true, Revoke: true, Election: true, Watch: true,
 			MinTTL: time.Second, MaxTTL: time.Hour, Loss: driver.LossBeforeGrant,
 		},
 		clock: lease.GoClock(), held: map[string]*fakeGrant{}, line: map[string][]*driver.Request{},
-		changed: make(chan struct{}),
-		fault:   func(string) fault { return none },
-		delay:   func(string) time.Duration { return 0 },
+		changed: make(chan struct{}), events: make(chan driver.Event, 10),
+		fault: func(string) fault { return none },
+		delay: func(string) time.Duration { return 0 },
 	}
 }
 
@@ -301,6 +303,43 @@ func (f *fake) Release(ctx context.Context, refs []driver.Ref) ([]driver.Outcome
 
 func (f *fake) Revoke(ctx context.Context, r *driver.RevokeRequest) error {
 	return f.do(ctx, call{op: "revoke", id: r.Name}, func() {})
+}
+
+func (f *fake) SetValue(ctx context.Context, ref driver.Ref, value []byte) error {
+	refused := lease.ErrNotHeld
+	err := f.do(ctx, call{op: "value", holder: ref.Holder, id: string(value)}, func() {
+		if g := f.held[ref.Name]; g != nil && g.Token == ref.Token {
+			refused = nil
+		}
+	})
+	if err == nil {
+		err = refused
+	}
+	return err
+}
+
+func (f *fake) Watch(ctx context.Context, r *driver.WatchRequest) (driver.Watcher, error) {
+	w := &fakeWatcher{f: f}
+	return w, f.do(ctx, call{op: "watch", id: r.Name + r.Prefix}, func() {})
+}
+
+// fakeWatcher tells what the test puts into fake.events.
+type fakeWatcher struct{ f *fake }
+
+func (w *fakeWatcher) Next(ctx context.Context) ([]driver.Event, error) {
+	if err := w.f.do(ctx, call{op: "next"}, func() {}); err != nil {
+		return nil, err
+	}
+	select {
+	case e := <-w.f.events:
+		return []driver.Event{e}, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (w *fakeWatcher) Close() error {
+	return w.f.do(context.Background(), call{op: "unwatch"}, func() {})
 }
 
 func (f *fake) List(ctx context.Context, r *driver.ListRequest) (found []driver.Info, err error) {

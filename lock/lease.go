@@ -85,24 +85,24 @@ func (le *Lease) release(ctx context.Context) error {
 		before = le.held.Check() // it ended in between
 	}
 	if !le.given.CompareAndSwap(false, true) {
-		return fmt.Errorf("%w: %w", ErrNotHeld, ErrReleased)
+		return notHeldFor(ErrReleased)
 	}
 	ctx, done := afterRelease(ctx, live)
 	defer done()
 	l := le.locker
 	ctx, leave, err := l.enter(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotHeld, ErrClosed) // Close released it
+		return notHeldFor(ErrClosed) // Close released it
 	}
 	defer leave()
 	switch {
 	case errors.Is(before, ErrLost) || errors.Is(before, ErrBroken):
-		return fmt.Errorf("%w: %w", ErrNotHeld, before) // the backend said so
+		return notHeldFor(before) // the backend said so
 	case before != nil:
 		// The backend may hold it still: spare the next one the wait, but
 		// do not pretend that it was held.
 		l.releaseLater(le.held.Ref())
-		return fmt.Errorf("%w: %w", ErrNotHeld, before)
+		return notHeldFor(before)
 	}
 	return l.giveBack(ctx, []driver.Ref{le.held.Ref()})
 }

@@ -25,6 +25,10 @@ type (
 	Caps = driver.Caps
 	// DeadlockError says in which circle a request waited.
 	DeadlockError = driver.DeadlockError
+	// Event is something that Watch tells.
+	Event = driver.Event
+	// EventKind says what an Event tells.
+	EventKind = driver.EventKind
 	// Waiting is a wait of such a circle.
 	Waiting = driver.Waiting
 )
@@ -33,6 +37,14 @@ type (
 const (
 	Exclusive = driver.Exclusive // one holder, or Options.Permits many
 	Shared    = driver.Shared    // any number of shared holders and no exclusive one
+)
+
+// Kinds of events.
+const (
+	EventReset  = driver.EventReset  // forget what was told: the state of all names follows
+	EventState  = driver.EventState  // Info is the state of a name
+	EventGone   = driver.EventGone   // Info.Name has neither holder nor waiter any more
+	EventSynced = driver.EventSynced // all names have been told since the reset
 )
 
 // DefaultTTL is the TTL of a lease whose Options say nothing, or the nearest
@@ -86,7 +98,7 @@ func (o *Options) request(d demand, id string, caps *Caps, around *holding) (*dr
 		Name: d.name, More: d.more, Queue: d.queue, Holder: o.Holder, ID: id,
 		Mode: o.Mode, Permits: o.Permits,
 		TTL: o.TTL, LockDelay: o.LockDelay,
-		Meta: maps.Clone(o.Meta), Resume: o.Resume,
+		Meta: maps.Clone(o.Meta), Value: d.value, Resume: o.Resume,
 	}
 	if o.Resume && o.Holder == "" {
 		return nil, lease.Invalidf("holder", "must be named to resume its grant")
@@ -103,7 +115,7 @@ func (o *Options) request(d demand, id string, caps *Caps, around *holding) (*dr
 	if err := r.Validate(caps); err != nil {
 		return nil, err
 	}
-	lacks := r.Mode == Shared && !caps.Shared ||
+	lacks := d.campaign && !caps.Election || r.Mode == Shared && !caps.Shared ||
 		r.Permits > 1 && !caps.Permits ||
 		r.LockDelay > 0 && !caps.LockDelay ||
 		len(r.Meta) > 0 && !caps.Meta ||

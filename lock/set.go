@@ -144,19 +144,19 @@ func (s *LeaseSet) Release(ctx context.Context) error {
 func (s *LeaseSet) release(ctx context.Context) error {
 	live := ctx.Err() == nil
 	if !s.given.CompareAndSwap(false, true) {
-		return fmt.Errorf("%w: %w", ErrNotHeld, ErrReleased)
+		return notHeldFor(ErrReleased)
 	}
 	refs, lost := s.endAll()
 	ctx, done := afterRelease(ctx, live)
 	defer done()
 	ctx, leave, err := s.locker.enter(ctx)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotHeld, ErrClosed) // Close released them
+		return notHeldFor(ErrClosed) // Close released them
 	}
 	defer leave()
 	err = s.locker.giveBack(ctx, refs)
 	if lost != nil {
-		err = errors.Join(fmt.Errorf("%w: %w", ErrNotHeld, lost), err)
+		err = errors.Join(notHeldFor(lost), err)
 	}
 	return err
 }

@@ -52,6 +52,11 @@ func mainRoutes() []route {
 			summary: "Undo an acquire: leave the line, release what it was granted."},
 		{method: post, path: "/v1/locks/revoke", op: "revokeLock", needs: needsLocks, in: wire.RevokeRequest{}, serve: serveRevoke,
 			summary: "Refuse a holder's further renewals, or take its lock away at once."},
+		{method: post, path: "/v1/locks/value", op: "setLockValue", needs: needsLocks, in: wire.ValueRequest{}, serve: serveValue,
+			summary: "Replace the value of a grant: what a leader shows."},
+		{method: get, path: "/v1/locks/watch", op: "watchLocks", needs: needsLocks, media: "text/event-stream", serve: serveWatch,
+			params:  []param{{"prefix", text, "names that begin so; all without it"}, {"name", text, "exactly this one"}},
+			summary: "Watch names, as Server-Sent Events: reset, the state of each name, synced, and from then on state (a LockInfo) or gone (its name) of each name that changes. Only the last state of a name is told. A comment comes every 5 seconds when there is nothing to tell."},
 		{method: get, path: "/v1/locks", op: "listLocks", needs: needsLocks, params: list, out: wire.LocksReply{}, serve: serveLocks,
 			summary: "Who holds, who waits."},
 

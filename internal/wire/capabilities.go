@@ -31,6 +31,7 @@ type LockCaps struct {
 	Multi              bool   `json:"multi"`
 	Deadlock           bool   `json:"deadlock"`
 	Election           bool   `json:"election"`
+	Watch              bool   `json:"watch"`
 	Loss               string `json:"loss"`
 	Clock              string `json:"clock"`
 	DeadWaiter         Millis `json:"dead_waiter_ms"`
@@ -46,7 +47,7 @@ type LockCaps struct {
 func NewLockCaps(c lockdriver.Caps) *LockCaps {
 	return &LockCaps{
 		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
-		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election, Watch: c.Watch,
 		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
 	}
@@ -56,7 +57,7 @@ func NewLockCaps(c lockdriver.Caps) *LockCaps {
 func (c *LockCaps) Driver() lockdriver.Caps {
 	return lockdriver.Caps{
 		Backend: c.Backend, Fenced: c.Fenced, FIFO: c.FIFO, Shared: c.Shared, Permits: c.Permits, LockDelay: c.LockDelay,
-		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election,
+		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election, Watch: c.Watch,
 		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
 		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,

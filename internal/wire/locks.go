@@ -24,12 +24,13 @@ type AcquireRequest struct {
 	Ticket    string            `json:"ticket,omitempty" doc:"of the place in the line that an earlier answer gave"`
 	Resume    bool              `json:"resume,omitempty" doc:"take up the grant that this holder has already"`
 	Meta      map[string]string `json:"meta,omitempty" doc:"shown to whoever lists locks"`
+	Value     []byte            `json:"value,omitempty" doc:"a leader's value, in base64: up to 4096 bytes, shown with the grant"`
 }
 
 // NewAcquireRequest is the wire form of r, without a wait.
 func NewAcquireRequest(r *lockdriver.Request) *AcquireRequest {
 	a := &AcquireRequest{
-		Within: r.Within, Holder: r.Holder, RequestID: r.ID, TTL: LeaseMillis(r.TTL), Queue: r.Queue,
+		Within: r.Within, Value: r.Value, Holder: r.Holder, RequestID: r.ID, TTL: LeaseMillis(r.TTL), Queue: r.Queue,
 		Permits: r.Permits, LockDelay: Ceil(r.LockDelay), Resume: r.Resume, Meta: r.Meta,
 	}
 	a.Name, a.Names = splitNames(r)
@@ -80,7 +81,7 @@ func (a *AcquireRequest) Driver() (*lockdriver.Request, error) {
 		return nil, err
 	}
 	r := &lockdriver.Request{
-		Name: name, More: more, Within: a.Within, Holder: a.Holder, ID: a.RequestID, Mode: mode, Permits: a.Permits,
+		Name: name, More: more, Within: a.Within, Value: a.Value, Holder: a.Holder, ID: a.RequestID, Mode: mode, Permits: a.Permits,
 		TTL: a.TTL.Duration(), LockDelay: a.LockDelay.Duration(), Meta: a.Meta,
 		Queue: a.Queue || a.Wait > 0, Resume: a.Resume,
 	}
@@ -258,6 +259,7 @@ type GrantInfo struct {
 	TTL       Millis            `json:"ttl_ms"`
 	Revoked   bool              `json:"revoked,omitempty"`
 	Meta      map[string]string `json:"meta,omitempty"`
+	Value     []byte            `json:"value,omitempty" doc:"a leader's value, in base64"`
 }
 
 // WaiterInfo describes a place in the line.
@@ -277,7 +279,7 @@ func NewLockInfo(i *lockdriver.Info) LockInfo {
 	for j, g := range i.Grants {
 		out.Grants[j] = GrantInfo{
 			Holder: g.Holder, Token: g.Token, Mode: g.Mode.String(), Held: Floor(g.Held),
-			Remaining: Ceil(g.Remaining), TTL: LeaseMillis(g.TTL), Revoked: g.Revoked, Meta: g.Meta,
+			Remaining: Ceil(g.Remaining), TTL: LeaseMillis(g.TTL), Revoked: g.Revoked, Meta: g.Meta, Value: g.Value,
 		}
 	}
 	for j, w := range i.Waiters {
@@ -299,7 +301,7 @@ func (i *LockInfo) Driver() (lockdriver.Info, error) {
 		}
 		out.Grants = append(out.Grants, lockdriver.GrantInfo{
 			Holder: g.Holder, Token: g.Token, Mode: mode, Held: g.Held.Duration(),
-			Remaining: g.Remaining.Duration(), TTL: g.TTL.Duration(), Revoked: g.Revoked, Meta: g.Meta,
+			Remaining: g.Remaining.Duration(), TTL: g.TTL.Duration(), Revoked: g.Revoked, Meta: g.Meta, Value: g.Value,
 		})
 	}
 	for _, w := range i.Waiters {

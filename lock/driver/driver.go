@@ -106,6 +106,15 @@ type Conn interface {
 	// lease.ErrNotHeld if no live grant matches.
 	Revoke(ctx context.Context, r *RevokeRequest) error
 
+	// SetValue replaces the value of a live grant, see Request.Value; the
+	// TTL of ref is not read and the lease is not renewed. It returns
+	// lease.ErrNotHeld or lease.ErrBroken if the grant is not live.
+	SetValue(ctx context.Context, ref Ref, value []byte) error
+
+	// Watch begins to watch names, see Watcher. ctx bounds the beginning
+	// only. The watch ends with the Conn.
+	Watch(ctx context.Context, r *WatchRequest) (Watcher, error)
+
 	// List returns up to r.Max names that have grants, waiters or a
 	// lock-delay, in byte order of their names.
 	List(ctx context.Context, r *ListRequest) ([]Info, error)
@@ -159,6 +168,7 @@ type Request struct {
 	TTL       time.Duration // Caps.MinTTL to Caps.MaxTTL
 	LockDelay time.Duration // 0 to MaxLockDelay: closed so long after an unclean loss
 	Meta      map[string]string
+	Value     []byte // shown with the grant, up to MaxValue bytes: a leader's; for one plain exclusive lock; needs Caps.Election
 
 	Queue  bool // take a place in the line when it is not free
 	Resume bool // if the holder holds the name, take that grant up: same token, TTL anew
@@ -253,6 +263,7 @@ type GrantInfo struct {
 	TTL       time.Duration
 	Revoked   bool
 	Meta      map[string]string
+	Value     []byte
 }
 
 // WaiterInfo describes a place in the line.
@@ -294,7 +305,8 @@ type Caps struct {
 	Break     bool
 	Multi     bool // several names, all or nothing
 	Deadlock  bool // circles of waiters are found, see Request.Within
-	Election  bool
+	Election  bool // Request.Value and SetValue
+	Watch     bool
 
 	Loss               Loss
 	Clock              Clock

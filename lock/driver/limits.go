@@ -20,6 +20,7 @@ const (
 	MaxMeta        = 16   // entries
 	MaxMetaKey     = 64   // bytes
 	MaxMetaValue   = 1024 // bytes
+	MaxValue       = 4096 // bytes of a grant's value
 	MaxBatch       = 1000 // refs in one Renew or Release
 	MaxList        = 1000
 	DefaultList    = 100
@@ -71,7 +72,31 @@ func (r *Request) Validate(c *Caps) error {
 	if r.LockDelay < 0 || r.LockDelay > MaxLockDelay {
 		return lease.Invalidf("lock_delay", "must be 0 to %v, is %v", MaxLockDelay, r.LockDelay)
 	}
-	return validMeta(r.Meta)
+	if err := validMeta(r.Meta); err != nil {
+		return err
+	}
+	return r.validateValue(c)
+}
+
+func (r *Request) validateValue(c *Caps) error {
+	if len(r.Value) == 0 {
+		return nil
+	}
+	if r.Mode != Exclusive || r.Permits > 1 || len(r.More) > 0 {
+		return lease.Invalidf("value", "must be empty unless the request is for one plain exclusive lock")
+	}
+	return ValidateValue(r.Value, c)
+}
+
+// ValidateValue checks a grant's value.
+func ValidateValue(value []byte, c *Caps) error {
+	if len(value) > MaxValue {
+		return lease.Invalidf("value", "must be at most %d bytes, has %d", MaxValue, len(value))
+	}
+	if !c.Election {
+		return fmt.Errorf("a value of a grant: %w", lease.ErrUnsupported)
+	}
+	return nil
 }
 
 // ValidateCancel checks what Cancel reads of a request.

@@ -9,7 +9,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
-var testCaps = Caps{MinTTL: time.Second, MaxTTL: time.Hour, Multi: true}
+var testCaps = Caps{MinTTL: time.Second, MaxTTL: time.Hour, Multi: true, Election: true}
 
 func validRequest() *Request {
 	return &Request{Name: "n", Holder: "h", TTL: time.Minute}
@@ -73,6 +73,11 @@ func TestRequestLimits(t *testing.T) {
 		{"within", func(r *Request) { r.Within = growing(MaxWithin) }, true},
 		{"within", func(r *Request) { r.Within = growing(MaxWithin + 1) }, false},
 		{"within", func(r *Request) { r.Within = []string{""} }, false},
+		{"value", func(r *Request) { r.Value = make([]byte, MaxValue) }, true},
+		{"value", func(r *Request) { r.Value = make([]byte, MaxValue+1) }, false},
+		{"value", func(r *Request) { r.Value, r.Mode = []byte("v"), Shared }, false},
+		{"value", func(r *Request) { r.Value, r.Permits = []byte("v"), 2 }, false},
+		{"value", func(r *Request) { r.Value, r.More = []byte("v"), growing(1) }, false},
 		{"mode", func(r *Request) { r.Mode = Shared }, true},
 		{"mode", func(r *Request) { r.Mode = Shared + 1 }, false},
 		{"permits", func(r *Request) { r.Permits = MaxPermits }, true},

@@ -50,6 +50,7 @@ type refClaim struct {
 	deadline lease.Instant
 	resumed  bool
 	revoked  bool
+	cut      error // it was taken out of a circle
 }
 
 const refDeadWaiter = 300 * time.Millisecond
@@ -133,6 +134,9 @@ func (s *store) grant(n *refName, c *refClaim, now lease.Instant) {
 	if s.flaw != "tokens repeat" || s.counter == 0 {
 		s.counter++
 	}
+	if s.flaw == "value is not shown" {
+		c.Value = nil
+	}
 	c.token, c.since, c.deadline = lease.Token(s.counter), now, now.Add(c.TTL)
 	if s.flaw == "expires early" {
 		c.deadline = now.Add(c.TTL / 2)
@@ -143,6 +147,9 @@ func (s *store) grant(n *refName, c *refClaim, now lease.Instant) {
 
 // turn reports whether it is the turn of a waiter.
 func (s *store) turn(n *refName, w *refClaim, now lease.Instant) bool {
+	if len(w.More) > 0 {
+		return s.turnOfSeveral(w, now)
+	}
 	if !s.fits(n, &w.Request, now) {
 		return false
 	}
@@ -165,6 +172,9 @@ func (s *store) answer(c *refClaim, received, now lease.Instant) *driver.Grant {
 }
 
 func (s *store) acquire(r *driver.Request, received lease.Instant) (*driver.Grant, *driver.Ticket, error) {
+	if len(r.More) > 0 {
+		return s.acquireSeveral(r, received)
+	}
 	now := s.clock.Now()
 	s.tidy(now)
 	n := s.names[r.Name]
@@ -188,7 +198,10 @@ func (s *store) acquire(r *driver.Request, received lease.Instant) (*driver.Gran
 		return s.answer(g, received, now), nil, nil
 	}
 	w := n.find(n.line, r.Holder)
-	if w != nil && w.ID != r.ID && !r.Resume {
+	if w != nil && (w.ID != r.ID && !r.Resume || len(w.More) > 0) {
+		return nil, nil, driver.ErrAlreadyHeld
+	}
+	if s.within(n, r) {
 		return nil, nil, driver.ErrAlreadyHeld
 	}
 	if n.permits != max(1, r.Permits) && s.flaw != "permits disagree" {
@@ -218,6 +231,10 @@ func (s *store) acquire(r *driver.Request, received lease.Instant) (*driver.Gran
 		s.names[r.Name] = n
 		n.line = append(n.line, w)
 		slices.SortFunc(n.line, func(a, b *refClaim) int { return cmp.Compare(a.place, b.place) })
+		s.change()
+		if err := s.untangle(w); err != nil {
+			return nil, nil, err
+		}
 	} else if s.flaw == "repeat loses the place" {
 		n.line = append(slices.DeleteFunc(n.line, func(o *refClaim) bool { return o == w }), w)
 	}
@@ -305,7 +322,7 @@ func (c *refConn) enter(ctx context.Context) error {
 func (c *refConn) Caps() driver.Caps {
 	return driver.Caps{
 		Backend: "reference", Fenced: true, FIFO: true, Shared: true, Permits: true, LockDelay: true, Meta: true,
-		Resume: true, Revoke: true, Break: true, Loss: driver.LossBeforeGrant, Clock: driver.ClockMonotonic,
+		Resume: true, Revoke: true, Break: true, Multi: true, Deadlock: true, Election: true, Watch: true, Loss: driver.LossBeforeGrant, Clock: driver.ClockMonotonic,
 		DeadWaiter: refDeadWaiter, MinTTL: 10 * time.Millisecond, MaxTTL: time.Hour, Durable: true,
 	}
 }
@@ -342,7 +359,7 @@ func (c *refConn) Wait(ctx context.Context, r *driver.Request, t *driver.Ticket)
 			c.s.mu.Unlock()
 			return nil, nil
 		}
-		if n.find(n.grants, r.Holder) != nil {
+		if n.find(n.grants, r.Holder) != nil && len(r.More) == 0 {
 			g, _, err := c.s.acquire(r, received)
 			c.s.mu.Unlock()
 			return g, err
@@ -352,6 +369,11 @@ func (c *refConn) Wait(ctx context.Context, r *driver.Request, t *driver.Ticket)
 		if w == nil || w.ID != r.ID {
 			c.s.mu.Unlock()
 			return nil, nil
+		}
+		if c.s.turn(n, w, now) && len(w.More) > 0 {
+			g := c.s.grantSeveral(&w.Request, received, now)
+			c.s.mu.Unlock()
+			return g, nil
 		}
 		if c.s.turn(n, w, now) {
 			c.s.grant(n, w, now)
@@ -375,6 +397,9 @@ func (c *refConn) Wait(ctx context.Context, r *driver.Request, t *driver.Ticket)
 		c.s.mu.Lock()
 		w.waits--
 		w.seen = c.s.clock.Now()
+		if w.cut != nil {
+			err = w.cut
+		}
 		c.s.mu.Unlock()
 		if err != nil {
 			return nil, err
@@ -387,16 +412,23 @@ func (c *refConn) Cancel(ctx context.Context, r *driver.Request) error {
 		return err
 	}
 	defer c.s.mu.Unlock()
-	n := c.s.names[r.Name]
-	if n == nil || c.s.flaw == "cancel does nothing" {
-		return nil
-	}
-	for _, list := range [][]*refClaim{n.grants, n.line} {
-		if o := n.find(list, r.Holder); o != nil && (o.ID == r.ID || c.s.flaw == "cancel too broad") {
-			c.s.end(n, o)
+	for i := range r.Names() {
+		if i == 0 || c.s.flaw != "cancel of the first name" {
+			c.s.cancel(c.s.names[r.NameAt(i)], r)
 		}
 	}
 	return nil
+}
+
+func (s *store) cancel(n *refName, r *driver.Request) {
+	if n == nil || s.flaw == "cancel does nothing" {
+		return
+	}
+	for _, list := range [][]*refClaim{n.grants, n.line} {
+		if o := n.find(list, r.Holder); o != nil && (o.ID == r.ID || s.flaw == "cancel too broad") {
+			s.end(n, o)
+		}
+	}
 }
 
 // each applies f to each ref.
@@ -499,7 +531,7 @@ func (n *refName) describe(name string, now lease.Instant) driver.Info {
 	for _, g := range n.grants {
 		in.Grants = append(in.Grants, driver.GrantInfo{
 			Holder: g.Holder, Token: g.token, Mode: g.Mode, Held: now.Sub(g.since), Remaining: g.deadline.Sub(now),
-			TTL: g.TTL, Revoked: g.revoked, Meta: g.Meta,
+			TTL: g.TTL, Revoked: g.revoked, Meta: g.Meta, Value: slices.Clone(g.Value),
 		})
 	}
 	for i, w := range n.line[:min(len(n.line), driver.MaxListWaiters)] {

@@ -295,8 +295,7 @@ func severalDead(s *suite) {
 	}
 }
 
-// severalRestart: a ticket brings all the places back, also those in the lines
-// of names that nobody held.
+// severalRestart: a ticket brings all the places back.
 func severalRestart(s *suite) {
 	all := s.several("all", "a", "b")
 	if s.lacks(s.caps.Multi, all) || s.h.Restart == nil || !s.caps.Durable {
@@ -305,7 +304,7 @@ func severalRestart(s *suite) {
 	first := s.several("first", "b")
 	g := s.grant(s.conn, first)
 	s.line(s.conn, all)
-	later := s.several("later", "a")
+	later := s.several("later", "b")
 	s.line(s.conn, later)
 	s.h.Restart(s.TB)
 	c := s.open()

@@ -56,7 +56,8 @@ type testCase struct {
 func allCases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		exclusionCases, tokenCases, lineCases, sharingCases, repeatCases, severalCases, deadlockCases,
+		exclusionCases, tokenCases, lineCases, sharingCases, repeatCases,
+		severalCases, deadlockCases, electionCases, watchCases,
 		holdCases, expiryCases, operatorCases, limitCases, outageCases,
 	} {
 		all = append(all, group...)

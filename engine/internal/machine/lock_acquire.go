@@ -155,7 +155,7 @@ func (l *Locks) takeUp(now Time, names []*lockName, r *lockdriver.Request, recei
 	out := &lockdriver.Grant{TTL: r.TTL, Waited: now.Mono.Sub(received)}
 	for i, g := range l.taken {
 		if g.RequestID != r.ID {
-			g.RequestID, g.LockDelay, g.Meta = r.ID, r.LockDelay, r.Meta
+			g.RequestID, g.LockDelay, g.Meta, g.Value = r.ID, r.LockDelay, r.Meta, r.Value
 			g.resumed = true
 			l.touch(names[i])
 		}
@@ -243,6 +243,7 @@ func (l *Locks) grant(now Time, ch Changes, n *lockName, c *lockClaim) lease.Tok
 			TTL:       c.ttl,
 			LockDelay: c.lockDelay,
 			Meta:      c.meta,
+			Value:     c.value,
 		},
 		ttl:      c.ttl,
 		since:    now.Mono,

@@ -71,6 +71,37 @@ type ListLocks struct {
 	Infos   []lockdriver.Info
 }
 
+// SetLockValue replaces the value of a grant.
+type SetLockValue struct {
+	Ref   lockdriver.Ref
+	Value []byte // nil if empty; kept
+	Err   error
+}
+
+// WatchLocks begins a watch.
+type WatchLocks struct {
+	Request *lockdriver.WatchRequest
+	Watch   *LockWatch
+	Err     error
+}
+
+// NextEvents waits for events of a watch; it finishes in the round in which
+// there are some, or with an error when the watch ends. One at a time.
+type NextEvents struct {
+	Watch *LockWatch
+	Owner any // the shell's own, to recognise it in Finished
+
+	Events []lockdriver.Event
+	Err    error
+}
+
+// LeaveEvents detaches a NextEvents whose caller went away. If it has finished
+// already, what it was told is lost, and the watch begins anew.
+type LeaveEvents struct{ Next *NextEvents }
+
+// Unwatch ends a watch.
+type Unwatch struct{ Watch *LockWatch }
+
 // Limits of the locks, and times that clients can rely on.
 const (
 	// DeadWaiter is how long a waiter without a listener keeps its place,
@@ -81,6 +112,9 @@ const (
 	MaxLockWaiters    = 100_000   // places in the lines of all names
 	MaxWaitersPerName = 10_000
 	MaxSharedGrants   = 1024 // shared holders of one name
+	MaxLockWatches    = 1024 // at once
+	MaxWatchPending   = 1024 // changed names kept for a watch; past it, it begins anew
+	maxWatchEvents    = 100  // told at once
 	maxBrokenTokens   = 4096 // broken grants remembered, so that a renewal can say so
 )
 
@@ -92,3 +126,8 @@ func (*RenewLocks) command()   {}
 func (*ReleaseLocks) command() {}
 func (*RevokeLock) command()   {}
 func (*ListLocks) command()    {}
+func (*SetLockValue) command() {}
+func (*WatchLocks) command()   {}
+func (*NextEvents) command()   {}
+func (*LeaveEvents) command()  {}
+func (*Unwatch) command()      {}

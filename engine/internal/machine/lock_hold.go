@@ -69,6 +69,20 @@ func (l *Locks) Revoke(now Time, ch Changes, c *RevokeLock) {
 	l.advance(now, ch, n)
 }
 
+// SetValue replaces the value of a live grant.
+func (l *Locks) SetValue(_ Time, _ Changes, c *SetLockValue) {
+	n, g := l.held(&c.Ref)
+	switch {
+	case g != nil:
+		g.Value = c.Value
+		l.touch(n)
+	case l.broken.has(c.Ref.Token):
+		c.Err = lease.ErrBroken
+	default:
+		c.Err = lease.ErrNotHeld
+	}
+}
+
 // held returns the live grant that ref names, or nil.
 func (l *Locks) held(ref *lockdriver.Ref) (*lockName, *lockGrant) {
 	n := l.names[ref.Name]

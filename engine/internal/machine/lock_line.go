@@ -16,12 +16,13 @@ type lockClaim struct {
 	ttl       time.Duration
 	lockDelay time.Duration
 	meta      map[string]string
+	value     []byte
 }
 
 func claimOf(r *lockdriver.Request) lockClaim {
 	return lockClaim{
 		holder: r.Holder, within: r.Within, requestID: r.ID,
-		mode: r.Mode, ttl: r.TTL, lockDelay: r.LockDelay, meta: r.Meta,
+		mode: r.Mode, ttl: r.TTL, lockDelay: r.LockDelay, meta: r.Meta, value: r.Value,
 	}
 }
 

@@ -66,6 +66,7 @@ func (n *lockName) info(now Time) lockdriver.Info {
 			TTL:       g.ttl,
 			Revoked:   g.Revoked,
 			Meta:      maps.Clone(g.Meta),
+			Value:     slices.Clone(g.Value),
 		})
 	}
 	for i, w := range n.line.all()[:min(n.line.len(), lockdriver.MaxListWaiters)] {

@@ -30,6 +30,7 @@ type lockName struct {
 
 	recorded bool // the store has a record of it
 	dirty    bool // the record is not what it should be
+	changed  bool // since the last Write, for those who watch
 }
 
 // lockGrant is a live lease.
@@ -114,7 +115,7 @@ func (n *lockName) record(r *record.Lock) {
 func (n *lockName) recordSize() int {
 	size := len(n.name) + 16
 	for _, g := range n.grants {
-		size += len(g.Holder) + len(g.RequestID) + 32
+		size += len(g.Holder) + len(g.RequestID) + len(g.Value) + 32
 		for k, v := range g.Meta {
 			size += len(k) + len(v) + 4
 		}

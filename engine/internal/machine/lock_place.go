@@ -57,6 +57,7 @@ func (l *Locks) join(now Time, ch Changes, names []*lockName, r *lockdriver.Requ
 	w.timer.name, w.timer.waiter = names[0], w
 	for _, n := range w.names {
 		n.line.insert(w)
+		l.change(n)
 		if !n.recorded {
 			l.touch(n)
 		}
@@ -72,6 +73,7 @@ func (l *Locks) quit(w *lockWaiter) {
 	l.waits.remove(w)
 	for _, n := range w.names {
 		n.line.remove(w)
+		l.change(n)
 	}
 	l.waiters -= len(w.names)
 }

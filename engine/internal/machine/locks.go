@@ -50,6 +50,7 @@ type Locks struct {
 	waiters int // on all names
 	timers  lockTimers
 	broken  brokenTokens
+	watches lockWatches
 
 	overdue   []*lockWaiter // whose time without a listener is over
 	waits     waitsByHolder
@@ -71,6 +72,7 @@ func NewLocks(tokens *Tokens, incarnation [16]byte) *Locks {
 		tickets: newTickets(incarnation),
 		names:   make(map[string]*lockName),
 		waits:   make(waitsByHolder),
+		watches: lockWatches{byName: make(map[string][]*LockWatch)},
 		broken:  brokenTokens{known: make(map[lease.Token]struct{})},
 	}
 }
@@ -153,6 +155,7 @@ func (l *Locks) Write(now Time, ch Changes) {
 	l.dirty = l.dirty[:0]
 	l.unwritten = 0
 	clear(l.scratch.Grants) // they refer to metadata
+	l.tell(now)
 }
 
 // Unwritten estimates the bytes that Write will add to the batch.
@@ -178,6 +181,7 @@ func (l *Locks) add(name string) *lockName {
 
 // touch marks the name's record as not what it should be.
 func (l *Locks) touch(n *lockName) {
+	l.change(n)
 	if !n.dirty {
 		n.dirty = true
 		l.dirty = append(l.dirty, n)

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"maps"
 	"math"
 	"slices"
@@ -12,14 +13,29 @@ import (
 // lockGrantLeast is the fewest bytes that an encoded LockGrant takes.
 const lockGrantLeast = 7
 
+// lockVersion2 begins a record of which some grant has a value. One without is
+// written as version 1, so that programs from before values can read it.
+const lockVersion2 = 2
+
+func (l *Lock) hasValue() bool {
+	return slices.ContainsFunc(l.Grants, func(g LockGrant) bool { return len(g.Value) > 0 })
+}
+
 // AppendLock appends the encoding of l.
 func AppendLock(b []byte, l *Lock) []byte {
-	b = append(b, version, byte(l.Mode))
+	v := byte(version)
+	if l.hasValue() {
+		v = lockVersion2
+	}
+	b = append(b, v, byte(l.Mode))
 	b = appendUint(b, uint64(l.Permits))
 	b = appendInt(b, int64(l.ClosedFor))
 	b = appendUint(b, uint64(len(l.Grants)))
 	for i := range l.Grants {
 		b = appendLockGrant(b, &l.Grants[i])
+		if v == lockVersion2 {
+			b = append(appendUint(b, uint64(len(l.Grants[i].Value))), l.Grants[i].Value...)
+		}
 	}
 	return b
 }
@@ -40,7 +56,11 @@ func appendLockGrant(b []byte, g *LockGrant) []byte {
 
 // DecodeLock is the inverse of AppendLock.
 func DecodeLock(b []byte) (*Lock, error) {
-	d := decode("lock", b)
+	d := &decoder{record: "lock", b: b}
+	v := d.byte("version")
+	if d.err == nil && v != version && v != lockVersion2 {
+		d.failf("version", "%d is not known to this program", v)
+	}
 	l := &Lock{Mode: lockdriver.Mode(d.byte("mode"))}
 	if l.Mode > lockdriver.Shared {
 		d.failf("mode", "%d is not known", l.Mode)
@@ -51,7 +71,16 @@ func DecodeLock(b []byte) (*Lock, error) {
 		l.Grants = make([]LockGrant, n)
 		for i := range l.Grants {
 			d.lockGrant(&l.Grants[i])
+			if v == lockVersion2 {
+				l.Grants[i].Value = bytes.Clone(d.bytes("grants.value"))
+			}
+			if len(l.Grants[i].Value) == 0 {
+				l.Grants[i].Value = nil
+			}
 		}
+	}
+	if d.err == nil && v == lockVersion2 && !l.hasValue() {
+		d.failf("version", "2 is for grants with values")
 	}
 	if err := d.done(); err != nil {
 		return nil, err

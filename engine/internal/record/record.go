@@ -45,6 +45,7 @@ type LockGrant struct {
 	LockDelay time.Duration
 	Revoked   bool
 	Meta      map[string]string
+	Value     []byte // nil if empty
 }
 
 // Queue is a declared queue and the number that its keys carry.

@@ -74,6 +74,7 @@ var codecs = []codec{
 		{Holder: "h1", RequestID: "r", Token: 1<<64 - 1, TTL: time.Minute, LockDelay: time.Second, Revoked: true, Meta: map[string]string{"b": "2", "a": "1"}},
 		{Holder: "h2", Token: 2},
 	}}, AppendLock, DecodeLock),
+	codecOf("lock_value", Lock{Permits: 1, Grants: []LockGrant{{Holder: "h1", Token: 1, Value: []byte("10.0.0.1:80")}, {Holder: "h2", Token: 2}}}, AppendLock, DecodeLock),
 	codecOf("exchange", queuedriver.Exchange{Name: "x", Kind: queuedriver.Topic}, AppendExchange, DecodeExchange),
 	codecOf("exchange_alternate", queuedriver.Exchange{Name: "x", Kind: queuedriver.Direct, Alternate: "rest"}, AppendExchange, DecodeExchange),
 	codecOf("queue_policy", Queue{ID: 3, Spec: queuedriver.Queue{
@@ -320,6 +321,9 @@ func TestRecordsRoundTrip(t *testing.T) {
 	check(func(g LockGrant) bool {
 		if len(g.Meta) == 0 {
 			g.Meta = nil
+		}
+		if len(g.Value) == 0 {
+			g.Value = nil
 		}
 		l := Lock{Permits: 1, Grants: []LockGrant{g, {Holder: "x"}}}
 		v, err := DecodeLock(AppendLock(nil, &l))

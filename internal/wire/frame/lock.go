@@ -35,6 +35,7 @@ func AppendAcquire(b []byte, r *lockdriver.Request, wait bool) []byte {
 	for _, holder := range r.Within {
 		b = appendString(b, 14, holder)
 	}
+	b = appendBytes(b, 15, r.Value)
 	return shut(b, m)
 }
 
@@ -76,6 +77,8 @@ func ParseAcquire(body []byte) (req *lockdriver.Request, wait bool, err error) {
 			if holder := r.string(); r.item(len(req.Within), lockdriver.MaxWithin+1, "holders") {
 				req.Within = append(req.Within, holder)
 			}
+		case 15:
+			req.Value = slices.Clone(r.bytes())
 		default:
 			r.unknown()
 		}
