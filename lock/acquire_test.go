@@ -163,6 +163,31 @@ func TestAcquireOutlastsAnotherStore(t *testing.T) {
 	})
 }
 
+// A wait that was thought lost with its connection may reach the backend late,
+// and end the one that took its place. The request goes on from its place.
+func TestAcquireOutlastsItsOwnShadow(t *testing.T) {
+	run(t, func(t *testing.T, l *lock.Locker, b *fake) {
+		first := acquire(t, l, nil)
+		b.on("wait", displaced, displaced)
+		got := make(chan error, 1)
+		go func() {
+			_, err := l.Acquire(t.Context(), "a", nil)
+			got <- err
+		}()
+		synctest.Wait()
+		if err := first.Release(t.Context()); err != nil {
+			t.Errorf("Release: %v", err)
+		}
+		if err := <-got; err != nil {
+			t.Errorf("the waiter: %v", err)
+		}
+		// An acquire that is refused so is refused for good.
+		b.on("acquire", displaced)
+		_, err := l.Acquire(t.Context(), "b", nil)
+		wantErr(t, "Acquire", err, lock.ErrAlreadyHeld)
+	})
+}
+
 func TestAcquireCtxEnds(t *testing.T) {
 	for name, fault := range map[string]fault{"waiting": none, "unreachable": hangs, "granted unheard": hangDone} {
 		t.Run(name, func(t *testing.T) {

@@ -23,6 +23,7 @@ type attempt struct {
 func (a *attempt) run(ctx context.Context) (*driver.Grant, lease.Instant, error) {
 	for failures := 0; ; {
 		sent := a.l.clock.Now()
+		waits := a.waiting
 		g, err := a.step(ctx)
 		switch {
 		case err == nil && g != nil:
@@ -31,7 +32,7 @@ func (a *attempt) run(ctx context.Context) (*driver.Grant, lease.Instant, error)
 			return nil, 0, a.fail(ended(ctx))
 		case err == nil:
 			failures = 0
-		case !transient(err) && !a.forgotten(err):
+		case !transient(err) && !a.forgotten(err) && !(waits && displaced(err)):
 			return nil, 0, a.fail(err)
 		default:
 			a.l.logger.Debug("request for a lock failed", "name", a.r.Name, "err", err)
@@ -81,6 +82,12 @@ func (a *attempt) forgotten(err error) bool {
 	a.r.Ticket, a.waiting = nil, false
 	return true
 }
+
+// displaced reports whether err says that a wait was ended by another one of
+// the same request: one that was thought lost with its connection and reached
+// the backend late. The place is there still, and the next attempt finds it, or
+// finds out that it belongs to somebody else.
+func displaced(err error) bool { return errors.Is(err, ErrAlreadyHeld) }
 
 // fail withdraws what may be left and returns err with a word on that.
 func (a *attempt) fail(err error) error {

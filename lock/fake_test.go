@@ -17,12 +17,13 @@ import (
 type fault int
 
 const (
-	none     fault = iota
-	away           // not carried out, and it says so
-	lost           // carried out, the reply is lost
-	hangs          // not carried out; answers when its ctx ends
-	hangDone       // carried out; answers when its ctx ends
-	stale          // not carried out: it knows no ticket of another store
+	none      fault = iota
+	away            // not carried out, and it says so
+	lost            // carried out, the reply is lost
+	hangs           // not carried out; answers when its ctx ends
+	hangDone        // carried out; answers when its ctx ends
+	stale           // not carried out: it knows no ticket of another store
+	displaced       // not carried out: another call of the same request has taken its place
 )
 
 // fake is a backend with one exclusive lock for each name.
@@ -157,7 +158,7 @@ func (f *fake) do(ctx context.Context, c call, decide func()) error {
 	if what == stale && !c.ticket {
 		what = none
 	}
-	if what != away && what != hangs && what != stale {
+	if what != away && what != hangs && what != stale && what != displaced {
 		f.tidy()
 		decide()
 	}
@@ -170,6 +171,8 @@ func (f *fake) do(ctx context.Context, c call, decide func()) error {
 		return lease.ErrUnavailable
 	case lost:
 		return lease.ErrUnknown
+	case displaced:
+		return driver.ErrAlreadyHeld
 	case stale:
 		return lease.Invalidf("ticket", "is not of this store")
 	case hangs, hangDone:

@@ -21,6 +21,7 @@ const (
 	chaosEnv     = "LOCKKEEPER_CHAOS"
 	chaosClients = 50
 	chaosNames   = 8
+	maxBacklog   = 2000 // messages, so that the end is not all about draining
 )
 
 // chaos is what 50 clients did, and what must hold.
@@ -91,16 +92,12 @@ func badNetwork(t *testing.T, length time.Duration) {
 	w.storm(length)
 	close(c.over)
 	wg.Wait()
-	waitFor(ctx, t, "every confirmed message was handled", func() bool {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		for id := range c.confirmed {
-			if c.seen[id] == 0 {
-				return false
-			}
+	defer func() {
+		if missing := c.missing(); missing > 0 {
+			t.Errorf("%d of %d confirmed messages were not handled", missing, len(c.confirmed))
 		}
-		return true
-	})
+	}()
+	waitFor(ctx, t, "every confirmed message was handled", func() bool { return c.missing() == 0 })
 	waitFor(ctx, t, "the queue is empty", func() bool {
 		s, err := admin.Stats(ctx, "q")
 		return err == nil && s.Ready+s.Delayed+s.InFlight == 0
@@ -198,11 +195,35 @@ func (c *chaos) publish(ctx context.Context, client int, q *queue.Broker) {
 			c.confirmed[ids[j]] = true
 			c.mu.Unlock()
 		}
-		select {
-		case <-time.After(rand.N(20 * time.Millisecond)):
-		case <-c.over:
+		for pause := rand.N(20 * time.Millisecond); ; pause = 10 * time.Millisecond {
+			select {
+			case <-time.After(pause):
+			case <-c.over:
+			}
+			if c.finished() || c.backlog() < maxBacklog {
+				break
+			}
 		}
 	}
+}
+
+// missing is how many messages are confirmed and were never seen.
+func (c *chaos) missing() (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.confirmed {
+		if c.seen[id] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// backlog is how many messages are confirmed and not handled.
+func (c *chaos) backlog() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.confirmed) - len(c.seen)
 }
 
 // consume handles messages, and checks that each id has one message.

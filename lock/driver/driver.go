@@ -85,7 +85,9 @@ type Conn interface {
 	// Wait blocks until it is worth attempting again: the request was
 	// granted (then it may return the Grant), the line moved, the backend
 	// wants a sign of life, or ctx ended. (nil, nil) means: call Acquire
-	// again with the ticket. Grant.Waited counts from this call.
+	// again with the ticket. Grant.Waited counts from this call. A Wait may
+	// end with ErrAlreadyHeld because another one of the same request, late on
+	// its way, took its place: Acquire with the ticket says whose it is.
 	Wait(ctx context.Context, r *Request, t *Ticket) (*Grant, error)
 
 	// Cancel undoes a request: afterwards it waits for nothing, and a grant
