@@ -33,6 +33,12 @@ type (
 	Overflow = driver.Overflow
 	// Retention says what a stream keeps.
 	Retention = driver.Retention
+	// From says where reading a stream begins.
+	From = driver.From
+	// StreamMessage is one message of a stream.
+	StreamMessage = driver.StreamMessage
+	// Offset is how far a named consumer of a stream has come.
+	Offset = driver.Offset
 	// Binding sends what an exchange gets to a queue or another exchange.
 	Binding = driver.Binding
 	// Backoff between attempts of one message.
@@ -71,6 +77,15 @@ const (
 const (
 	WorkQueue = driver.WorkQueue
 	Stream    = driver.Stream
+)
+
+// Places in a stream to begin at.
+const (
+	FromOffset = driver.FromOffset
+	FromTime   = driver.FromTime
+	FromFirst  = driver.FromFirst
+	FromLast   = driver.FromLast
+	FromNext   = driver.FromNext
 )
 
 // What a full queue does.
