@@ -64,7 +64,7 @@ type call struct {
 func newFake() *fake {
 	return &fake{
 		caps: driver.Caps{
-			Backend: "fake", Fenced: true, FIFO: true, Meta: true, Resume: true, Revoke: true, Election: true, Watch: true,
+			Backend: "fake", Fenced: true, FIFO: true, Meta: true, Resume: true, Revoke: true, Multi: true, Election: true, Watch: true,
 			MinTTL: time.Second, MaxTTL: time.Hour, Loss: driver.LossBeforeGrant,
 		},
 		clock: lease.GoClock(), held: map[string]*fakeGrant{}, line: map[string][]*driver.Request{},
@@ -191,7 +191,13 @@ func (f *fake) grant(r *driver.Request) *driver.Grant {
 		f.held[r.Name] = g
 	}
 	g.deadline = f.clock.Now().Add(r.TTL)
-	return &driver.Grant{Token: g.Token, TTL: r.TTL}
+	out := &driver.Grant{Token: g.Token, TTL: r.TTL}
+	for _, name := range r.More { // no test contends for these
+		one := *r
+		one.Name, one.More = name, nil
+		out.More = append(out.More, f.grant(&one).Token)
+	}
+	return out
 }
 
 func (f *fake) Caps() driver.Caps { return f.caps }

@@ -15,7 +15,8 @@ import (
 type Lease struct {
 	locker  *Locker
 	held    *lease.Held[driver.Ref]
-	around  holding // in the lease's context; unused in a LeaseSet
+	around  holding   // in the lease's context; unused in a LeaseSet
+	set     *LeaseSet // that it is in, nil if none
 	resumed bool
 	given   atomic.Bool // Release was called
 }
@@ -83,6 +84,9 @@ func (le *Lease) release(ctx context.Context) error {
 	live := ctx.Err() == nil
 	if !le.held.End(ErrReleased) && before == nil {
 		before = le.held.Check() // it ended in between
+	}
+	if le.set != nil {
+		le.set.settle() // at once, for ctx may come from it
 	}
 	if !le.given.CompareAndSwap(false, true) {
 		return notHeldFor(ErrReleased)

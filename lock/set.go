@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -49,9 +50,9 @@ type LeaseSet struct {
 	around holding
 	given  atomic.Bool
 
-	once sync.Once
-	ctx  context.Context
-	end  context.CancelCauseFunc
+	mu  sync.Mutex
+	ctx context.Context // nil until somebody asks for it
+	end context.CancelCauseFunc
 }
 
 func newLeaseSet(ctx context.Context, g *granted) *LeaseSet {
@@ -60,14 +61,15 @@ func newLeaseSet(ctx context.Context, g *granted) *LeaseSet {
 		around: holding{Context: ctx, holder: g.r.Holder, outer: g.around},
 	}
 	for i := range s.leases {
-		s.leases[i] = &Lease{locker: g.l, resumed: g.grant.Resumed}
+		s.leases[i] = &Lease{locker: g.l, set: s, resumed: g.grant.Resumed}
 		g.hold(&s.around, s.leases[i], i)
 	}
 	return s
 }
 
 // Leases returns the leases in byte order of their names. Releasing one of
-// them takes it out of the set.
+// them, by hand or by a commit, takes it out of the set; the set ends with the
+// last one.
 func (s *LeaseSet) Leases() []*Lease { return slices.Clone(s.leases) }
 
 // Names returns the names in byte order.
@@ -101,35 +103,61 @@ func (s *LeaseSet) Tokens() map[string]Token {
 	return tokens
 }
 
-// Context ends when the first of the leases does, with its cause.
+// Context ends, with its cause, when the first of the leases is lost, or when
+// all of them are released.
 func (s *LeaseSet) Context() context.Context {
-	s.once.Do(func() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
 		s.ctx, s.end = context.WithCancelCause(context.WithoutCancel(&s.around))
 		for _, le := range s.leases {
-			one := le.Context()
-			context.AfterFunc(one, func() { s.end(context.Cause(one)) })
+			context.AfterFunc(le.Context(), s.settle)
 		}
-	})
+	}
 	return s.ctx
 }
 
-// Check returns nil while all of the leases are held, and otherwise why one of
-// them ended, see Lease.Check.
-func (s *LeaseSet) Check() error {
-	for _, le := range s.leases {
-		if err := le.Check(); err != nil {
-			return err
-		}
+// settle ends the context if the set has ended.
+func (s *LeaseSet) settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil || s.ctx.Err() != nil {
+		return
 	}
-	return nil
+	if err := s.Check(); err != nil {
+		s.end(err)
+	}
 }
 
-// Remaining returns the time to the first of the local deadlines, 0 once a
-// lease has ended.
+// Check returns nil while all of the leases are held that were not released,
+// and otherwise why one of them ended, see Lease.Check.
+func (s *LeaseSet) Check() error {
+	err := ErrReleased
+	for _, le := range s.leases {
+		switch why := le.Check(); {
+		case why == nil:
+			err = nil
+		case !errors.Is(why, ErrReleased):
+			return why
+		}
+	}
+	if err == nil && s.given.Load() {
+		return ErrReleased
+	}
+	return err
+}
+
+// Remaining returns the time to the first of the local deadlines, 0 once the
+// set has ended.
 func (s *LeaseSet) Remaining() time.Duration {
-	least := s.leases[0].Remaining()
-	for _, le := range s.leases[1:] {
-		least = min(least, le.Remaining())
+	if s.Check() != nil {
+		return 0
+	}
+	least := time.Duration(math.MaxInt64)
+	for _, le := range s.leases {
+		if !errors.Is(le.Check(), ErrReleased) {
+			least = min(least, le.Remaining())
+		}
 	}
 	return least
 }
@@ -147,6 +175,7 @@ func (s *LeaseSet) release(ctx context.Context) error {
 		return notHeldFor(ErrReleased)
 	}
 	refs, lost := s.endAll()
+	s.settle()
 	ctx, done := afterRelease(ctx, live)
 	defer done()
 	ctx, leave, err := s.locker.enter(ctx)
