@@ -249,11 +249,8 @@ func (l *Locks) grant(now Time, ch Changes, n *lockName, c *lockClaim) lease.Tok
 		since:    now.Mono,
 		deadline: now.Mono.Add(c.ttl),
 	}
-	if len(n.grants) > 0 {
-		assert(n.grants[len(n.grants)-1].Token < g.Token, "tokens grow")
-	}
 	n.mode = c.mode
-	n.grants = append(n.grants, g)
+	n.addGrant(g)
 	l.startGrantTimer(n, g)
 	l.touch(n)
 	if n.line.len() > 0 {

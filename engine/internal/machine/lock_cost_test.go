@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -117,6 +118,99 @@ func TestLockLimits(t *testing.T) {
 		expect(try(l, d, lockdriver.Request{Name: "s", Holder: fmt.Sprint(i), Mode: lockdriver.Shared}), "ok")
 	}
 	expect(try(l, d, lockdriver.Request{Name: "s", Holder: "h", Mode: lockdriver.Shared}), "held")
+}
+
+// crowd lets so many requests wait within a holder, for names that nobody
+// frees.
+func crowd(l *Locks, d *lockDisk, within string, n int) {
+	for i := range n {
+		r := &lockdriver.Request{
+			Name: fmt.Sprint("crowded", i/MaxWaitersPerName), Holder: fmt.Sprint("crowd", i),
+			Within: []string{within}, TTL: time.Hour, Queue: true,
+		}
+		if i%MaxWaitersPerName == 0 {
+			owner := *r
+			owner.Holder, owner.Within = "owner", nil
+			l.Acquire(Time{}, d, &Acquire{Request: &owner})
+		}
+		l.Acquire(Time{}, d, &Acquire{Request: r})
+		l.Await(Time{}, d, &Await{Request: r})
+	}
+	l.Write(Time{}, d)
+	for len(l.suspects.waiters) > 0 {
+		l.Write(Time{}, d)
+	}
+}
+
+// TestCycleSearchStops has a search come upon more waits than it may look at.
+func TestCycleSearchStops(t *testing.T) {
+	l, d := quietLocks()
+	l.Acquire(Time{}, d, &Acquire{Request: &lockdriver.Request{Name: "n", Holder: "h", TTL: time.Hour}})
+	crowd(l, d, "h", 3*maxCycleSteps)
+	l.Acquire(Time{}, d, &Acquire{Request: &lockdriver.Request{Name: "n", Holder: "w", TTL: time.Hour, Queue: true}})
+	if left := l.search.left; left > 0 || left < -lockdriver.MaxCycle {
+		t.Errorf("a search left %d of its steps", left)
+	}
+}
+
+// TestCycleSearchesAreSpread closes a circle by a grant to a holder of many
+// waits: it is found, a few searches in each round.
+func TestCycleSearchesAreSpread(t *testing.T) {
+	l, d := quietLocks()
+	l.suspects.maxSteps = 1000
+	ask := func(name, holder, within string) *Await {
+		r := &lockdriver.Request{Name: name, Holder: holder, Within: []string{within}, TTL: time.Hour, Queue: true}
+		l.Acquire(Time{}, d, &Acquire{Request: r})
+		a := &Await{Request: r}
+		l.Await(Time{}, d, a)
+		return a
+	}
+	ask("n", "first", "first")
+	ask("m", "other", "other")
+	waits := ask("m", "h1", "h") // the last of them that is looked at
+	ask("n", "h", "h")
+	cut := ask("n", "o1", "other")
+	crowd(l, d, "h", MaxWaitersPerName)
+	l.Finished = nil
+	l.Release(Time{}, d, &ReleaseLocks{Refs: []lockdriver.Ref{{Name: "n", Holder: "first", Token: l.names["n"].grants[0].Token}}})
+	rounds := 0
+	for more := true; more; rounds++ {
+		before := l.searches
+		l.Write(Time{}, d)
+		if n := l.searches - before; n > uint64(l.suspects.maxSteps) {
+			t.Fatalf("round %d makes %d searches", rounds, n)
+		}
+		at, _ := l.NextWake()
+		more = at == 0
+	}
+	if rounds < 10 {
+		t.Errorf("%d searches were spread over %d rounds", MaxWaitersPerName, rounds)
+	}
+	if !errors.Is(cut.Err, lockdriver.ErrDeadlock) || waits.waiter == nil {
+		t.Errorf("the circle: %v", cut.Err)
+	}
+}
+
+// BenchmarkAcquireAmongShared is a try for the most names within the most
+// holders, when each of the names has the most grants.
+func BenchmarkAcquireAmongShared(b *testing.B) {
+	l, d := quietLocks()
+	r := &lockdriver.Request{Name: "n00", Holder: "h", TTL: time.Hour, Mode: lockdriver.Exclusive}
+	for i := range lockdriver.MaxWithin {
+		r.Within = append(r.Within, fmt.Sprintf("within%07d", i))
+	}
+	for n := range lockdriver.MaxNames {
+		name := fmt.Sprintf("n%02d", n)
+		if n > 0 {
+			r.More = append(r.More, name)
+		}
+		for i := range MaxSharedGrants {
+			l.Acquire(Time{}, d, &Acquire{Request: &lockdriver.Request{Name: name, Holder: fmt.Sprintf("holder%07d", i), TTL: time.Hour, Mode: lockdriver.Shared}})
+		}
+	}
+	for b.Loop() {
+		l.Acquire(Time{}, d, &Acquire{Request: r})
+	}
 }
 
 // TestBrokenTokens remembers as many as it says.

@@ -1,6 +1,8 @@
 package machine
 
 import (
+	"slices"
+
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
@@ -19,8 +21,12 @@ import (
 // round ends. Semaphores have no wait for their grants in this: any one of
 // them could end it.
 
-// maxCycleSteps bounds one search: what is not found by then stays.
-const maxCycleSteps = 10_000
+// Bounds on the searches. What one search does not find stays; a search that
+// does not fit into its round is made in the next.
+const (
+	maxCycleSteps   = 10_000  // of one search
+	roundCycleSteps = 100_000 // of all that begin in a round
+)
 
 // waitLink is a waiter in the list of a holder.
 type waitLink struct {
@@ -74,29 +80,74 @@ func (m waitsByHolder) unlink(k *waitLink) {
 	k.prev, k.next = nil, nil
 }
 
+// suspects are the waiters that are to be looked at: at the end of this round,
+// or in a later one.
+type suspects struct {
+	holders []string // whose waits are, at the end of this round
+	known   map[string]struct{}
+	waiters []*lockWaiter // each once, see lockWaiter.suspect
+
+	steps, maxSteps int // of all searches in this round
+}
+
 // suspect has the waits of a holder looked at when the round ends.
 func (l *Locks) suspect(holder string) {
-	for k := l.waits[holder]; k != nil; k = k.next {
-		l.suspects = append(l.suspects, k.waiter)
+	if l.waits[holder] == nil {
+		return
+	}
+	s := &l.suspects
+	if _, known := s.known[holder]; !known {
+		s.known[holder] = struct{}{}
+		s.holders = append(s.holders, holder)
 	}
 }
 
-// clearSuspects looks at them.
+func (s *suspects) add(w *lockWaiter) {
+	if !w.suspect {
+		w.suspect = true
+		s.waiters = append(s.waiters, w)
+	}
+}
+
+func (s *suspects) forgetHolders() {
+	if len(s.holders) > maxCycleSteps { // clear costs as much as the map was ever large
+		s.holders, s.known = nil, make(map[string]struct{})
+		return
+	}
+	clear(s.holders)
+	s.holders = s.holders[:0]
+	clear(s.known)
+}
+
+// clearSuspects looks at them, as far as the steps of the round go.
 func (l *Locks) clearSuspects(now Time, ch Changes) {
-	for i := 0; i < len(l.suspects); i++ { // it may grow meanwhile
-		w := l.suspects[i]
-		l.suspects[i] = nil
-		if w.inLine() {
+	s := &l.suspects
+	for more := true; more; more = len(s.holders) > 0 { // there may be some again
+		for _, holder := range s.holders {
+			for k := l.waits[holder]; k != nil; k = k.next {
+				s.add(k.waiter)
+			}
+		}
+		s.forgetHolders()
+		done := 0
+		for ; done < len(s.waiters) && s.steps < s.maxSteps; done++ {
+			w := s.waiters[done]
+			w.suspect = false
 			_ = l.untangle(now, ch, w) // w was told, if it listens
 		}
+		s.waiters = slices.Delete(s.waiters, 0, done)
 	}
-	l.suspects = l.suspects[:0]
+	s.steps = 0
 }
 
 // untangle takes the youngest waiter out of each circle that goes through w,
 // and returns the error if that was w.
 func (l *Locks) untangle(now Time, ch Changes, w *lockWaiter) error {
 	for w.inLine() {
+		if l.suspects.steps >= l.suspects.maxSteps {
+			l.suspects.add(w)
+			return nil
+		}
 		youngest, err := l.cycle(w)
 		if youngest == nil {
 			return nil
@@ -115,7 +166,9 @@ func (l *Locks) cycle(w *lockWaiter) (*lockWaiter, error) {
 	l.searches++
 	s := &l.search
 	*s = cycleSearch{locks: l, goal: w, youngest: w, left: maxCycleSteps, path: s.path[:0]}
-	if !s.from(w, "") {
+	found := s.from(w, "")
+	l.suspects.steps += 1 + maxCycleSteps - s.left
+	if !found {
 		return nil, nil
 	}
 	n := len(s.path)
@@ -142,26 +195,46 @@ type cycleSearch struct {
 // the goal was among what it came to.
 func (s *cycleSearch) from(w *lockWaiter, owner string) bool {
 	for _, n := range w.names {
-		if s.holdsUp(n, w) {
-			for _, g := range n.grants {
-				s.left--
-				for k := s.locks.waits[g.Holder]; k != nil; k = k.next {
-					if s.visit(k.waiter, g.Holder) {
-						return s.found(w, owner, n, false)
-					}
-				}
-			}
+		if s.left--; s.left <= 0 {
+			return false
+		}
+		if s.holdsUp(n, w) && s.throughGrants(n) {
+			return s.found(w, owner, n, false)
 		}
 		if s.goal.names[0] == n && len(s.goal.names) == 1 && s.goal.seq < w.seq {
 			s.owner = s.goal.holder
 			return s.found(w, owner, n, true)
 		}
 		for _, ahead := range n.line.several {
-			if ahead.seq >= w.seq {
+			if ahead.seq >= w.seq || s.left <= 0 {
 				break
 			}
 			if s.visit(ahead, ahead.holder) {
 				return s.found(w, owner, n, true)
+			}
+		}
+	}
+	return false
+}
+
+// under reports whether w is a wait of the holder.
+func (w *lockWaiter) under(holder string) bool {
+	return w.holder == holder || slices.Contains(w.within, holder)
+}
+
+// throughGrants goes on to all that wait under the holders of n.
+func (s *cycleSearch) throughGrants(n *lockName) bool {
+	for _, g := range n.grants {
+		if s.left--; s.left <= 0 {
+			return false
+		}
+		if s.goal.under(g.Holder) { // which may have more waits than can be looked at
+			s.owner = g.Holder
+			return true
+		}
+		for k := s.locks.waits[g.Holder]; k != nil && s.left > 0; k = k.next {
+			if s.visit(k.waiter, g.Holder) {
+				return true
 			}
 		}
 	}

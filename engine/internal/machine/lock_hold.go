@@ -120,10 +120,8 @@ func (l *Locks) expire(now Time, ch Changes, n *lockName, g *lockGrant) {
 
 // end takes a grant away. The caller then lets the line advance.
 func (l *Locks) end(n *lockName, g *lockGrant) {
-	i := n.grantIndex(g.Token)
-	assert(i < len(n.grants) && n.grants[i] == g, "a grant that ends was live")
+	n.dropGrant(g)
 	l.timers.stop(&g.timer)
-	n.grants = slices.Delete(n.grants, i, i+1)
 	l.touch(n)
 }
 

@@ -31,7 +31,7 @@ func TestLocksRandomly(t *testing.T) {
 		for i := range 8 {
 			m.clients = append(m.clients, &lockClient{names: m.someNames(), holder: fmt.Sprint("m", i), several: true})
 		}
-		m.locks = m.disk.open(m.now)
+		m.open()
 		for range 400 {
 			m.round()
 		}
@@ -122,13 +122,35 @@ func (m *lockModel) round() {
 		if m.rng.IntN(2) == 0 {
 			m.disk = m.before
 		}
-		m.locks = m.disk.open(m.now)
+		m.open()
 		for _, c := range m.clients {
 			c.await = nil
 		}
 	}
 	m.checkDisk()
+	m.settle()
 	m.checkCircles()
+}
+
+// settle gives rounds of their own to what did not fit into one.
+func (m *lockModel) settle() {
+	for {
+		if at, ok := m.locks.NextWake(); !ok || at > 0 || len(m.locks.suspects.waiters) == 0 {
+			return
+		}
+		m.locks.Tick(m.now, m.disk)
+		m.locks.Write(m.now, m.disk)
+		m.hear()
+	}
+}
+
+// open reads the disk; now and then the machine looks for circles a few steps
+// at a time.
+func (m *lockModel) open() {
+	m.locks = m.disk.open(m.now)
+	if m.rng.IntN(2) == 0 {
+		m.locks.suspects.maxSteps = 2
+	}
 }
 
 // act lets a client do something that makes sense to it.

@@ -15,7 +15,8 @@ type lockName struct {
 	name    string
 	mode    lockdriver.Mode // of the grants
 	permits int
-	grants  []*lockGrant // in order of their tokens
+	grants  []*lockGrant          // in order of their tokens
+	holders map[string]*lockGrant // the same, once there are more than fewGrants
 	line    lockLine
 
 	// passed is the largest number in the line that has been granted, or the
@@ -70,14 +71,45 @@ func (n *lockName) accepts(permits int) bool {
 	return n.permits == permits || len(n.grants) == 0 && n.line.len() == 0
 }
 
+// fewGrants is how many are looked through one by one for a holder's.
+const fewGrants = 4
+
 // grantOf returns the holder's grant, or nil.
 func (n *lockName) grantOf(holder string) *lockGrant {
+	if n.holders != nil {
+		return n.holders[holder]
+	}
 	for _, g := range n.grants {
 		if g.Holder == holder {
 			return g
 		}
 	}
 	return nil
+}
+
+// addGrant adds one with a larger token than those there are.
+func (n *lockName) addGrant(g *lockGrant) {
+	assert(len(n.grants) == 0 || n.grants[len(n.grants)-1].Token < g.Token, "tokens grow")
+	n.grants = append(n.grants, g)
+	switch {
+	case n.holders != nil:
+		n.holders[g.Holder] = g
+	case len(n.grants) > fewGrants:
+		n.holders = make(map[string]*lockGrant)
+		for _, g := range n.grants {
+			n.holders[g.Holder] = g
+		}
+	}
+}
+
+// dropGrant removes one of them.
+func (n *lockName) dropGrant(g *lockGrant) {
+	i := n.grantIndex(g.Token)
+	assert(i < len(n.grants) && n.grants[i] == g, "a grant that ends was live")
+	n.grants = slices.Delete(n.grants, i, i+1)
+	if n.holders != nil {
+		delete(n.holders, g.Holder)
+	}
 }
 
 // grantWith returns the grant with the token, or nil.

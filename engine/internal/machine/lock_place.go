@@ -19,9 +19,10 @@ type lockWaiter struct {
 	await *Await    // who listens; nil: detached
 	timer lockTimer // set while detached: when the place is given up
 
-	own    waitLink   // under its holder
-	around []waitLink // under each of within
-	seen   uint64     // the last cycleSearch that came by
+	own     waitLink   // under its holder
+	around  []waitLink // under each of within
+	seen    uint64     // the last cycleSearch that came by
+	suspect bool       // it is among the suspects
 }
 
 // ready reports whether it is w's turn on all of its names.

@@ -54,9 +54,9 @@ type Locks struct {
 
 	overdue   []*lockWaiter // whose time without a listener is over
 	waits     waitsByHolder
-	suspects  []*lockWaiter // may wait in a circle since a grant of this round
-	searches  uint64        // for circles, so far
-	search    cycleSearch   // scratch, as are the next two
+	suspects  suspects    // who may wait in a circle
+	searches  uint64      // for circles, so far
+	search    cycleSearch // scratch, as are the next two
 	found     []*lockName
 	taken     []*lockGrant
 	dirty     []*lockName
@@ -74,6 +74,8 @@ func NewLocks(tokens *Tokens, incarnation [16]byte) *Locks {
 		waits:   make(waitsByHolder),
 		watches: lockWatches{byName: make(map[string][]*LockWatch)},
 		broken:  brokenTokens{known: make(map[lease.Token]struct{})},
+
+		suspects: suspects{known: make(map[string]struct{}), maxSteps: roundCycleSteps},
 	}
 }
 
@@ -85,9 +87,8 @@ func (l *Locks) Restore(now Time, name string, r *record.Lock) {
 	n.passed = 0 // tickets from before the open are good
 	n.mode, n.permits = r.Mode, max(1, r.Permits)
 	for _, rg := range r.Grants {
-		assert(len(n.grants) == 0 || n.grants[len(n.grants)-1].Token < rg.Token, "recorded grants are in order")
 		g := &lockGrant{LockGrant: rg, ttl: rg.TTL, since: now.Mono, deadline: now.Mono.Add(rg.TTL)}
-		n.grants = append(n.grants, g)
+		n.addGrant(g)
 		l.startGrantTimer(n, g)
 	}
 	if r.ClosedFor > 0 {
@@ -117,6 +118,9 @@ func (l *Locks) Tick(now Time, ch Changes) {
 
 // NextWake says when Tick has something to do next, if ever.
 func (l *Locks) NextWake() (lease.Instant, bool) {
+	if len(l.suspects.waiters) > 0 {
+		return 0, true
+	}
 	if t := l.timers.earliest(); t != nil {
 		return t.at, true
 	}
