@@ -8,11 +8,19 @@ import (
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
+// Bounds on one commit, for all of it is in one round. What it reads for dead
+// letters and what it stores is bounded by MaxFanOutBytes.
+const (
+	MaxCommitSteps = 2 * MaxRouteSteps // of routing, and of looking for ids
+	copyBytes      = 512               // what a copy takes beside headers and body, amply
+)
+
 // trial is what the parts of a commit that were looked at would do to the
 // queues. For as long as the check lasts it is done to what decides about the
 // parts behind: to the counters, and to the ids of the round.
 type trial struct {
-	bytes  int // of copies that would be stored
+	bytes  int // that are read, and of copies that would be stored
+	steps  int // see Queues.steps
 	counts []trialCount
 	ids    []trialID
 	to     []*queue // scratch
@@ -44,16 +52,25 @@ func (t *trial) count(q *queue, live, bytes int64) {
 	t.counts = append(t.counts, trialCount{q, live, bytes})
 }
 
-// store counts a message that q would take. It bounds what one commit stores:
-// all of it is in one round.
-func (t *trial) store(q *queue, rec *record.Message, counted bool) error {
-	if t.bytes += size(rec); t.bytes > MaxFanOutBytes {
-		return fmt.Errorf("the commit makes copies of more than %d bytes: %w", MaxFanOutBytes, lease.ErrLimit)
+// spend counts bytes and steps.
+func (t *trial) spend(bytes, steps int) error {
+	t.bytes += bytes
+	t.steps += steps
+	switch {
+	case t.bytes > MaxFanOutBytes:
+		return fmt.Errorf("the commit reads and copies more than %d bytes: %w", MaxFanOutBytes, lease.ErrLimit)
+	case t.steps > MaxCommitSteps:
+		return fmt.Errorf("the commit takes more than %d steps of routing: %w", MaxCommitSteps, lease.ErrLimit)
 	}
+	return nil
+}
+
+// store counts a message that q would take.
+func (t *trial) store(q *queue, rec *record.Message, counted bool) error {
 	if counted {
 		t.count(q, 1, int64(len(rec.Body)))
 	}
-	return nil
+	return t.spend(size(rec)+copyBytes, 0)
 }
 
 // trySettle says why a settlement cannot be done. What it would have to copy
@@ -76,7 +93,14 @@ func (m *Queues) trySettle(now Time, view View, s *queuedriver.Settlement, t *tr
 	default:
 		return nil
 	}
+	if err := t.spend(int(f.size), 0); err != nil {
+		return err // before that is read and kept
+	}
+	steps := m.steps
 	dead, to, err := m.letter(now, view, q, f, reason, s.Reason, f.attempt)
+	if err == nil {
+		err = t.spend(0, m.steps-steps)
+	}
 	if err != nil || len(to) == 0 || admitAll(dead, to, published) != nil {
 		return err // that it leads nowhere is no error: it stays, then
 	}
@@ -91,8 +115,11 @@ func (m *Queues) trySettle(now Time, view View, s *queuedriver.Settlement, t *tr
 
 // tryPublish says why a message cannot be published.
 func (m *Queues) tryPublish(now Time, ch Changes, view View, p *queuedriver.Publishing, t *trial) error {
+	steps := m.steps
 	to, err := m.look(now, ch, view, p, t.to[:0])
-	t.to = to
+	if t.to = to; err == nil {
+		err = t.spend(0, m.steps-steps)
+	}
 	if err != nil {
 		return err
 	}
