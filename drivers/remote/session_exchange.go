@@ -99,6 +99,8 @@ func (c *lockConn) sessionAcquire(x *exchange, r *lockdriver.Request, wait bool)
 	err := x.do(p, b, 0, false)
 	var held *problemError
 	switch {
+	case err == nil && p.grant != nil && len(p.grant.More) != len(r.More):
+		return nil, nil, fmt.Errorf("%w: the answer has %d of %d names", lease.ErrUnknown, 1+len(p.grant.More), r.Names())
 	case err == nil && p.grant != nil:
 		return p.grant, nil, nil
 	case err == nil:

@@ -19,6 +19,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+	"github.com/lockkeeper/lockkeeper/server"
 )
 
 // plainProxy passes requests on, and no upgrades.
@@ -76,6 +77,35 @@ func TestFallsBackToHTTP(t *testing.T) {
 	var f *lease.FieldError
 	if _, err := Open(t.Context(), proxy+"?session=perhaps"); !errors.As(err, &f) || f.Field != "session" {
 		t.Errorf("another mode: %v", err)
+	}
+}
+
+// shortLocks tells of fewer tokens than it has granted.
+type shortLocks struct{ lockdriver.Conn }
+
+func (c shortLocks) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	g, t, err := c.Conn.Acquire(ctx, r)
+	if g != nil {
+		g.More = nil
+	}
+	return g, t, err
+}
+
+// TestGrantWithoutTokens: an answer without a token for each name is none.
+func TestGrantWithoutTokens(t *testing.T) {
+	daemon := startDaemon(t, func(c *server.Config) { c.Locks = shortLocks{c.Locks} })
+	c, err := New(t.Context(), daemon, &Options{Session: SessionOn})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := c.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	g, _, err := conn.Acquire(t.Context(), &lockdriver.Request{Name: "a", More: []string{"b"}, Holder: "h", TTL: 10 * time.Second})
+	if !errors.Is(err, lease.ErrUnknown) {
+		t.Errorf("a grant of one of two names: %+v, %v", g, err)
 	}
 }
 
