@@ -32,6 +32,7 @@ type commitModel struct {
 	msgs      map[string]*commitMessage
 	locks     map[string]*commitLock
 	results   map[string]*commitResult
+	streamed  int64 // messages in the stream
 	oldRefs   []queuedriver.Ref
 	oldLocks  []queuedriver.LockRef
 	committed int
@@ -75,12 +76,13 @@ func newCommitModel(t *testing.T, seed int64) *commitModel {
 		Queues: []queuedriver.Queue{
 			{Name: "a", DeadLetter: &queuedriver.Route{Key: "graves"}, DeliveryLimit: commitLimit, DedupWindow: time.Hour},
 			{Name: "b", DedupWindow: time.Hour},
-			{Name: "c"},
+			{Name: "c", MaxPriority: 4},
 			{Name: "graves"},
+			{Name: "s", Type: queuedriver.Stream},
 		},
-		Bindings: []queuedriver.Binding{{Exchange: "all", Queue: "b"}, {Exchange: "all", Queue: "c"}},
+		Bindings: []queuedriver.Binding{{Exchange: "all", Queue: "b"}, {Exchange: "all", Queue: "c"}, {Exchange: "all", Queue: "s"}},
 	}
-	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour}); err != nil {
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, Streams: true}); err != nil {
 		t.Fatal(err)
 	}
 	d := &Declare{Topology: top}
@@ -287,6 +289,9 @@ func (m *commitModel) compare() {
 			have[key] = true
 		}
 	}
+	if n := m.m.queues["s"].counters.Live; n != m.streamed {
+		m.t.Fatalf("%d messages are in the stream, the model has %d", n, m.streamed)
+	}
 	if len(have) != len(m.msgs) {
 		m.t.Fatalf("%d messages are there, the model has %d", len(have), len(m.msgs))
 	}
@@ -323,7 +328,7 @@ func (m *commitModel) dump() string {
 		counters := q.counters
 		counters.SeenBucket = 0
 		fmt.Fprintln(&b, f.rec.Spec.Name, counters, len(f.blocks), f.attempts, f.fetches, f.delayed, f.seen,
-			q.levels[0].ready.len(), len(q.returned.es), len(q.flights), len(q.attempts), len(q.seen), len(q.pending))
+			q.loaded(), len(q.returned.es), len(q.flights), len(q.attempts), len(q.seen), len(q.pending))
 		for _, n := range slices.Sorted(maps.Keys(f.acks)) {
 			fmt.Fprintln(&b, n, *f.acks[n])
 		}

@@ -101,7 +101,7 @@ func (m *commitModel) txn() *queuedriver.Txn {
 
 func (m *commitModel) posting() queuedriver.Publishing {
 	m.published++
-	p := queuedriver.Publishing{Mandatory: true, Message: &queuedriver.Message{ID: fmt.Sprint("m", m.published)}}
+	p := queuedriver.Publishing{Mandatory: true, Message: &queuedriver.Message{ID: fmt.Sprint("m", m.published), Priority: uint8(m.rand.IntN(6))}}
 	switch n := m.rand.IntN(20); {
 	case n == 0:
 		p.Route.Key = "nowhere"
@@ -251,10 +251,15 @@ func (m *commitModel) carryOut(t *queuedriver.Txn, c *Commit) {
 	for i, p := range t.Publish {
 		to := []string{p.Route.Key}
 		if p.Route.Exchange == "all" {
-			to = []string{"b", "c"}
+			to = []string{"b", "c", "s"}
 		}
 		duplicate := true
 		for _, queue := range to {
+			if queue == "s" { // which remembers no ids
+				m.streamed++
+				duplicate = false
+				continue
+			}
 			key := queue + "/" + p.Message.ID
 			if queue != "c" && (m.known(queue, p.Message.ID) || fresh[key]) {
 				continue
