@@ -23,6 +23,10 @@ import (
 // bodies encoded, and the headers of a thousand messages.
 const maxReply = 256 << 20
 
+// maxSessionBody is how long a body may be that goes over the session: within
+// what a batch can carry, so that others need not wait long behind it.
+const maxSessionBody = wire.MaxRequestBytes
+
 // caller makes the calls of one Conn: closing it ends them and waits for them.
 type caller struct {
 	c      *Client
@@ -122,6 +126,9 @@ func (s *caller) call(ctx context.Context, r request, in, out any) error {
 
 // send makes one attempt, over the session if there is one.
 func (s *caller) send(ctx context.Context, r request, body []byte, out any) error {
+	if len(body) > maxSessionBody {
+		return s.request(ctx, r, body, out) // a batch that it does not fit into would end the session
+	}
 	x, err := s.over(ctx, r.wait)
 	if err != nil {
 		return err

@@ -231,3 +231,31 @@ func TestBlackHoleIsNoticed(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestLargeBodiesGoBeside: what no batch can carry is an HTTP request, and the
+// session goes on.
+func TestLargeBodiesGoBeside(t *testing.T) {
+	c, err := Open(t.Context(), startDaemon(t, nil)+"?session=on")
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := c.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	k := conn.(*lockConn)
+	for _, n := range []int{maxSessionBody, maxSessionBody + 1, 2 * frame.MaxBatch} {
+		body := append([]byte(`{"name":"`), bytes.Repeat([]byte("x"), n-len(`{"name":""}`))...)
+		body = append(body, `"}`...)
+		err := k.send(t.Context(), request{method: http.MethodPost, path: "/v1/locks/revoke"}, body, nil)
+		if !errors.Is(err, lease.ErrInvalid) {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		c.link.mu.Lock()
+		if c.link.conn == nil {
+			t.Errorf("%d bytes ended the session", n)
+		}
+		c.link.mu.Unlock()
+	}
+}
