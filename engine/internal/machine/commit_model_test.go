@@ -164,8 +164,8 @@ func (m *commitModel) pass(d time.Duration) {
 			m.failed(msg)
 		}
 	}
-	for name, l := range m.locks {
-		if l.until < m.now.Mono {
+	for _, name := range slices.Sorted(maps.Keys(m.locks)) { // a seed replays
+		if l := m.locks[name]; l.until < m.now.Mono {
 			m.oldLocks = append(m.oldLocks, l.ref)
 			delete(m.locks, name)
 		}
@@ -240,8 +240,9 @@ func (m *commitModel) acquire() {
 			ref: queuedriver.LockRef{Name: name, Holder: c.Request.Holder, Token: c.Grant.Token},
 			ttl: c.Request.TTL, until: m.now.Mono.Add(c.Request.TTL),
 		}
-	} else if c.Grant != nil {
-		m.locks[name].until = m.now.Mono.Add(m.locks[name].ttl)
+	} else if c.Grant != nil { // a repeat, which renews: what was given is never taken back
+		l := m.locks[name]
+		l.until, l.ttl = max(l.until, m.now.Mono.Add(c.Request.TTL)), max(l.ttl, c.Request.TTL)
 	}
 	m.endRound()
 }
