@@ -17,6 +17,13 @@ func (l *Locker) Campaign(ctx context.Context, name string, value []byte, o *Opt
 	return le, wrap("campaign for", name, err)
 }
 
+// TryCampaign leads if nobody does, and returns ErrHeld otherwise, see
+// TryAcquire.
+func (l *Locker) TryCampaign(ctx context.Context, name string, value []byte, o *Options) (*Lease, error) {
+	le, _, err := l.acquire(ctx, demand{name: name, campaign: true, value: bytes.Clone(value)}, o)
+	return le, wrap("try to campaign for", name, err)
+}
+
 // Proclaim replaces the leader's value, in one attempt. The error matches
 // ErrNotHeld, and the cause, if the lease has ended.
 func (le *Lease) Proclaim(ctx context.Context, value []byte) error {

@@ -253,3 +253,24 @@ done`
 		t.Errorf("the file counts %s, want 30", text)
 	}
 }
+
+// Commands that take one lock within another, in opposite order, do not wait
+// for ever: one of them is told, and the other comes through.
+func TestLockDeadlock(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
+	dir := t.TempDir()
+	nested := func(outer, inner string) *running {
+		script := "touch " + dir + "/" + outer + "; until [ -e " + dir + "/" + inner + " ]; do sleep 0.01; done; exec " +
+			binary + " lock " + inner + " -- true"
+		return begin(t, command(d.url, "lock", outer, "--", "sh", "-c", script))
+	}
+	a, b := nested("a", "b"), nested("b", "a")
+	ra, rb := a.wait(), b.wait()
+	if ra.status != 0 {
+		ra, rb = rb, ra
+	}
+	if ra.status != 0 || rb.status != 69 || !strings.Contains(rb.err, "deadlock") {
+		t.Errorf("statuses %d and %d: %s%s", ra.status, rb.status, ra.err, rb.err)
+	}
+}

@@ -97,7 +97,7 @@ with the status of its command.`,
 	root.SetHelpCommandGroupID(groupServer)
 	root.SetCompletionCommandGroupID(groupServer)
 	root.AddCommand(
-		a.lockCommand(), a.locksCommand(), a.revokeCommand(),
+		a.lockCommand(), a.locksCommand(), a.observeCommand(), a.revokeCommand(),
 		a.applyCommand(), a.queuesCommand(), a.declareCommand(), a.publishCommand(), a.consumeCommand(), a.streamCommand(),
 		a.peekCommand(), a.cancelCommand(), a.purgeCommand(), a.redriveCommand(), a.deleteCommand(),
 		a.serveCommand(), a.topCommand(), a.benchCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
