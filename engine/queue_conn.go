@@ -46,6 +46,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		Priorities:       true,
 		Streams:          true,
 		MaxLength:        true,
+		MessageTTL:       true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,

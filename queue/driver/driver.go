@@ -133,7 +133,7 @@ type Message struct {
 	Body     []byte
 	Priority uint8
 
-	TTL       time.Duration // dropped or dead-lettered when older
+	TTL       time.Duration // dropped or dead-lettered when older, see Queue.MessageTTL
 	Delay     time.Duration // not delivered before; excludes NotBefore
 	NotBefore time.Time     // likewise, by the server's wall clock
 

@@ -94,10 +94,14 @@ type Queue struct {
 	// order could not be kept. (As a dead letter it stays where it was.)
 	// Needs Caps.Priorities.
 	MaxPriority uint8
-	// MessageTTL is after how long a message that is not in flight is
-	// dead-lettered, or dropped if the queue has no dead letter; the shorter
-	// of it and Message.TTL counts. 0: never. At most MaxDelay. Needs
-	// Caps.MessageTTL.
+	// MessageTTL is after how long in the queue a message is dead-lettered, or
+	// dropped if the queue has no dead letter; the shorter of it and
+	// Message.TTL counts, from when it came into the queue: for a scheduled
+	// one from when it came due. 0: never. At most MaxDelay. By the server's
+	// wall clock. It is never delivered after that; one that is in flight
+	// then ends when it comes back. Messages further behind than a backend
+	// looks (the engine: 8,192 messages) stay until they are nearer. A dead
+	// letter has no TTL of its own. Needs Caps.MessageTTL.
 	MessageTTL time.Duration
 	// Expires is after how long without consumers the queue is deleted with
 	// all that is in it. 0: never. 1 s to MaxDelay. Needs Caps.QueueTTL.

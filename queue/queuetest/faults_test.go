@@ -278,6 +278,7 @@ var flawed = map[string]struct {
 	"nowhere drops the rejected":    {"DeadLetter/a_rejected", flaws{nowhereDrops: true}},
 	"refused by one, in another":    {"Length/refused_by_one", flaws{halfRefused: true}},
 	"what is in flight is dropped":  {"Length/drop_head_leaves", flaws{dropsFlying: true}},
+	"nothing times out":             {"TTL/a_short_TTL", flaws{immortal: true}},
 	"a cancel only says so":         {"Delay/a_cancelled", flaws{cancelNothing: true}},
 	"a stream grows for ever":       {"Stream/retention_by_number", flaws{streamForever: true}},
 	"a stream grows in bytes":       {"Stream/retention_by_bytes", flaws{streamForever: true}},

@@ -75,6 +75,7 @@ func Run(t *testing.T, h Harness) {
 		{"Order", orderChecks},
 		{"Priority", priorityChecks},
 		{"Length", lengthChecks},
+		{"TTL", ttlChecks},
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
 		{"Stream", streamChecks},

@@ -24,6 +24,9 @@ func (c *refConn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.
 	out := make([]driver.Outcome, len(ss))
 	for i := range ss {
 		out[i] = c.settle(now, &ss[i])
+		if q := c.queues[ss[i].Ref.Queue]; q != nil {
+			q.soon(now) // the time of what came back may be over
+		}
 	}
 	c.wake()
 	return out, nil
@@ -121,7 +124,7 @@ func (r *reference) bury(q *refQueue, m *refMessage, now time.Time, reason, why 
 		route.Key = m.route.Key
 	}
 	dead := *m.message
-	dead.Delay, dead.NotBefore = 0, time.Time{}
+	dead.Delay, dead.NotBefore, dead.TTL = 0, time.Time{}, 0
 	if !r.flaws.headersMissing {
 		dead.Headers = obituary(q, m, now, reason, why)
 	}

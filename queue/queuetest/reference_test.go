@@ -53,6 +53,7 @@ type flaws struct {
 	alternateForlorn  bool // an alternate can be deleted
 	endsKept          bool // bindings to a deleted exchange stay
 	cancelNothing     bool // CancelScheduled only says so
+	immortal          bool // nothing times out
 	halfRefused       bool // a full queue refuses only if it is the first that matches
 	dropsFlying       bool // drop_head drops what is in flight
 	commitBelieves    bool // a commit settles what is not held
@@ -95,6 +96,7 @@ type refMessage struct {
 	route     driver.Route
 	published time.Time
 	due       time.Time // not delivered before
+	expires   time.Time // zero: never
 	failed    int       // attempts
 	exhausted bool      // only to be dead-lettered
 	token     lease.Token
@@ -132,7 +134,7 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, Streams: true, Commit: true, Store: "reference",
+		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -187,6 +189,8 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 	}
 	for _, m := range slices.Clone(q.messages) {
 		switch {
+		case m.timedOut(now) && !r.flaws.immortal:
+			r.timeOut(q, m, now)
 		case m.flying && now.After(m.until):
 			q.stats.Expired++
 			r.failed(q, m, now, 0, "lease expired")
@@ -199,6 +203,9 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 		r.retain(q, now)
 	}
 	for _, m := range slices.Concat(q.messages, q.scheduled) {
+		if !m.expires.IsZero() && m.expires.After(now) {
+			q.soon(m.expires)
+		}
 		if m.flying {
 			q.soon(m.until)
 		} else if m.due.After(now) {
@@ -206,6 +213,21 @@ func (r *reference) advance(q *refQueue, now time.Time) {
 		}
 	}
 	r.wake()
+}
+
+// timedOut reports whether a message is to go. What is in flight is not.
+func (m *refMessage) timedOut(now time.Time) bool {
+	return !m.flying && !m.expires.IsZero() && !m.expires.After(now)
+}
+
+func (r *reference) timeOut(q *refQueue, m *refMessage, now time.Time) {
+	if q.spec.DeadLetter == nil {
+		q.stats.Dropped++
+		q.remove(m)
+	} else if !r.bury(q, m, now, driver.ReasonExpired, "") {
+		return
+	}
+	q.stats.TimedOut++
 }
 
 // soon makes the queue look again at a time.
@@ -217,6 +239,14 @@ func (q *refQueue) soon(at time.Time) {
 
 func (q *refQueue) append(m *refMessage) {
 	q.seq++
+	ttl := m.message.TTL
+	if most := q.spec.MessageTTL; ttl == 0 || most > 0 && most < ttl {
+		ttl = most
+	}
+	if ttl > 0 && q.stream == nil {
+		m.expires = time.Now().Add(ttl)
+		q.soon(m.expires)
+	}
 	m.seq = uint64(q.spec.MaxPriority-min(q.spec.MaxPriority, m.message.Priority))<<32 | q.seq
 	i, _ := slices.BinarySearchFunc(q.messages, m.seq, func(m *refMessage, seq uint64) int { return cmp.Compare(m.seq, seq) })
 	q.messages = slices.Insert(q.messages, i, m)

@@ -23,6 +23,7 @@ var restartChecks = []check{
 	{"priorities survive", restartPriorities},
 	{"a stream, its numbers and its offsets survive", restartStream},
 	{"bounds survive", restartLength},
+	{"TTLs go on", restartTTL},
 	{"dedup survives", restartDedup},
 	{"dead letters survive", restartDeadLetter},
 	{"a key is not run twice at once", restartKey},

@@ -43,6 +43,10 @@ func (m *Queues) deliver(now Time, ch Changes, view View, q *queue) {
 			m.finish(q, r, err)
 			continue
 		}
+		if _, behind := q.nextTimeOut(now); behind {
+			m.feed(q) // first the others whose time is over
+			break
+		}
 		if !m.lease(now, ch, view, q, r) {
 			break
 		}

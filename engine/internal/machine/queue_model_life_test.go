@@ -68,6 +68,31 @@ func (m *queueModel) overflown(held map[*modelMessage]bool) {
 	}
 }
 
+// timedOut takes note of what went in this round because its time was over.
+func (m *queueModel) timedOut(held map[*modelMessage]bool) {
+	m.t.Helper()
+	if !m.mortal || m.m.queues["graves"] == nil {
+		return
+	}
+	for _, b := range m.store.queues[m.m.queues["graves"].id].blocks {
+		for i, rec := range b.Messages {
+			seq := b.Index.FirstSeq + uint64(i)
+			if rec.Headers[queuedriver.HeaderDeathReason] != queuedriver.ReasonExpired || m.buried[seq] {
+				continue
+			}
+			m.buried[seq] = true
+			msg := m.msgs[rec.ID]
+			if held[msg] || msg.expires == 0 || msg.expires > m.maxWall || msg.dead || rec.TTL != 0 {
+				m.t.Fatalf("%+v timed out at %d", *msg, m.now.Wall)
+			}
+			msg.done, msg.dead, msg.until = true, true, 0
+		}
+	}
+	for key, msgs := range m.keys {
+		m.keys[key] = slices.DeleteFunc(msgs, func(msg *modelMessage) bool { return msg.done })
+	}
+}
+
 // forget makes a message as if it had never been published.
 func (m *queueModel) forget(msg *modelMessage) {
 	msg.done = true
@@ -110,6 +135,9 @@ func (m *queueModel) comeDue() {
 			continue
 		}
 		msg.due = 0
+		if msg.ttl > 0 {
+			msg.expires = m.now.Wall + int64(msg.ttl)
+		}
 	}
 }
 
@@ -127,4 +155,27 @@ func (m *queueModel) storedDue(msg *modelMessage) (record.DelayedAt, bool) {
 		}
 	}
 	return record.DelayedAt{}, false
+}
+
+// purge ends everything that is not held.
+func (m *queueModel) purge() {
+	want := int64(0)
+	for _, msg := range m.msgs {
+		if !msg.done && msg.until < m.now.Mono {
+			want++
+			msg.done = true
+		}
+	}
+	for key, msgs := range m.keys {
+		m.keys[key] = slices.DeleteFunc(msgs, func(msg *modelMessage) bool { return msg.done })
+	}
+	if m.mortal { // some may have timed out in this round
+		work := m.m.queues["work"]
+		want = work.counters.Live - int64(len(work.flights)) + work.counters.Delayed
+	}
+	c := &Purge{Queue: "work"}
+	m.m.Purge(m.store, c)
+	if c.Err != nil || c.Dropped != want {
+		m.t.Fatalf("purged %d, want %d: %v", c.Dropped, want, c.Err)
+	}
 }

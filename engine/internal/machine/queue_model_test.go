@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"slices"
 	"testing"
 	"time"
 
@@ -24,10 +23,12 @@ type queueModel struct {
 	m      *Queues
 	limits queueLimits
 	ranked bool // the queue has priorities instead of keys
+	mortal bool // messages have a TTL
 	bound  queuedriver.Overflow
 	buried map[uint64]bool // maxlen dead letters that were seen
 
-	waitsForRoom bool // something may have come due and found no room
+	maxWall      int64 // the latest time by the wall clock, which is set back at times
+	waitsForRoom bool  // something may have come due and found no room
 
 	published int
 	last      lease.Token
@@ -42,6 +43,8 @@ type modelMessage struct {
 	id, key  string
 	done     bool
 	priority uint8
+	ttl      time.Duration
+	expires  int64         // wall time, if it has a TTL and is in the queue
 	restored bool          // its delivery was before a crash
 	late     bool          // was scheduled: its place in the order is not known
 	again    lease.Instant // failed: not before; 1: it is not known when
@@ -63,6 +66,7 @@ const (
 	modelPriority = 3
 	modelLength   = 25
 	modelBytes    = 100_000
+	modelTTL      = 6 * time.Second
 )
 
 func newQueueModel(t *testing.T, seed int64) *queueModel {
@@ -92,10 +96,13 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 	if m.ranked {
 		top.Queues[0].MaxPriority = modelPriority
 	}
+	if m.mortal = seed/12%2 == 1; m.mortal {
+		top.Queues[0].MessageTTL = modelTTL
+	}
 	if m.bound = [...]queuedriver.Overflow{"", queuedriver.DropHead, queuedriver.RejectPublish}[seed/4%3]; m.bound != "" {
 		top.Queues[0].MaxLength, top.Queues[0].MaxBytes, top.Queues[0].Overflow = modelLength, modelBytes, m.bound
 	}
-	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, MaxLength: true}); err != nil {
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, MaxLength: true, MessageTTL: true}); err != nil {
 		t.Fatal(err)
 	}
 	c := &Declare{Topology: top}
@@ -110,12 +117,14 @@ func newQueueModel(t *testing.T, seed int64) *queueModel {
 // endRound dispatches, commits, and takes note of what was delivered.
 func (m *queueModel) endRound() {
 	m.t.Helper()
+	m.maxWall = max(m.maxWall, m.now.Wall)
 	held := make(map[*modelMessage]bool)
 	for _, msg := range m.msgs {
 		held[msg] = msg.until != 0
 	}
 	m.m.Dispatch(m.now, m.store, m.store)
 	m.store.commit()
+	m.timedOut(held)
 	m.overflown(held)
 	if f := m.m.Faults(); len(f) > 0 {
 		m.t.Fatalf("faults: %v", f)
@@ -155,6 +164,9 @@ func (m *queueModel) delivered(r *Receive, l Leased) {
 	}
 	if msg.done {
 		m.t.Fatalf("%s delivered after its end", msg.id)
+	}
+	if msg.expires != 0 && msg.expires <= m.now.Wall && msg.due == 0 {
+		m.t.Fatalf("%s delivered %v after its time", msg.id, time.Duration(m.now.Wall-msg.expires))
 	}
 	if msg.until >= m.now.Mono {
 		m.t.Fatalf("%s delivered while its lease lives", msg.id)
@@ -221,6 +233,16 @@ func (m *queueModel) publish(n int) {
 			m.keys[msg.key] = append(m.keys[msg.key], msg)
 		}
 		m.msgs[msg.id] = msg
+		if m.mortal && m.rand.IntN(2) == 0 {
+			qm.TTL = time.Duration(1+m.rand.IntN(8)) * time.Second
+		}
+		if m.mortal {
+			msg.ttl = modelTTL
+			if qm.TTL > 0 {
+				msg.ttl = min(modelTTL, qm.TTL)
+			}
+			msg.expires = m.now.Wall + int64(msg.ttl)
+		}
 		p := queuedriver.Publishing{Route: queuedriver.Route{Key: "work"}, Message: qm, Mandatory: true}
 		c.Publishings = append(c.Publishings, p)
 		if m.rand.IntN(10) == 0 {
@@ -383,25 +405,6 @@ func (m *queueModel) step() {
 	}
 	if m.rand.IntN(4) == 0 {
 		m.pass(time.Duration(m.rand.IntN(800)) * time.Millisecond)
-	}
-}
-
-// purge ends everything that is not held.
-func (m *queueModel) purge() {
-	want := int64(0)
-	for _, msg := range m.msgs {
-		if !msg.done && msg.until < m.now.Mono {
-			want++
-			msg.done = true
-		}
-	}
-	for key, msgs := range m.keys {
-		m.keys[key] = slices.DeleteFunc(msgs, func(msg *modelMessage) bool { return msg.done })
-	}
-	c := &Purge{Queue: "work"}
-	m.m.Purge(m.store, c)
-	if c.Err != nil || c.Dropped != want {
-		m.t.Fatalf("purged %d, want %d: %v", c.Dropped, want, c.Err)
 	}
 }
 

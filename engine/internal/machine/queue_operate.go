@@ -44,7 +44,7 @@ func (m *Queues) walkLevel(view View, q *queue, l *level, from uint64, walked *i
 				return 0, nil // of the next level
 			}
 			for j, ie := range b.Entries {
-				e := entry{seq: b.FirstSeq + uint64(j), hash: ie.KeyHash, size: ie.Size}
+				e := entry{seq: b.FirstSeq + uint64(j), hash: ie.KeyHash, size: ie.Size, mortal: ie.Expires != 0}
 				if e.seq < from || q.gone(e.seq) {
 					continue
 				}
@@ -128,7 +128,7 @@ func (q *queue) peeked(now Time, seq uint64, rec *record.Message) queuedriver.Pe
 	}
 	if f := q.flights[seq]; f != nil {
 		p.State, p.Attempts = queuedriver.InFlight, int(f.attempt)
-	} else if _, waits := q.waiting[seq]; waits || q.attempts[seq].NotBefore > now.Wall {
+	} else if _, waits := q.waiting[seq]; waits || q.late[seq] != 0 || q.attempts[seq].NotBefore > now.Wall {
 		p.State = queuedriver.Delayed
 	}
 	return p
@@ -230,8 +230,11 @@ func (m *Queues) Purge(ch Changes, c *Purge) {
 	m.retries.drop(waited)
 	q.counters.Dropped += c.Dropped
 	q.counters.Live = int64(len(q.flights))
-	q.counters.Bytes = 0
+	q.counters.Bytes, q.counters.Mortal = 0, 0
 	for _, f := range q.flights {
+		if f.mortal {
+			q.counters.Mortal++
+		}
 		q.counters.Bytes += int64(f.size)
 	}
 }
@@ -254,7 +257,8 @@ func (q *queue) dropMessages(ch Changes) {
 		}
 	}
 	q.returned.clear()
-	q.heads, q.lazy = headHeap{}, 0
+	q.heads, q.lazy, q.late = headHeap{}, 0, nil
+	q.expiries.keep(func(x expiry) bool { return q.flights[x.seq] != nil })
 	clear(q.waiting)
 	clear(q.lanes)
 	q.parked = 0

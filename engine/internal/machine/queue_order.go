@@ -265,8 +265,26 @@ func (f *fetch) earliest() lease.Instant {
 	return at
 }
 
-// dueHeap orders queues by when their next scheduled message is due.
-type dueHeap struct{ qs []*queue }
+// wallTimer is when something of a queue happens by the wall clock.
+type wallTimer struct {
+	at    int64 // 0: never
+	index int   // in the heap; -1: not in it
+}
+
+// The timers of a queue.
+const (
+	dueTimer    = iota // the next scheduled message is due
+	expiryTimer        // the next message times out
+	timersOfQueue
+)
+
+// dueHeap orders queues by one of their timers.
+type dueHeap struct {
+	qs    []*queue
+	timer int
+}
+
+func (h *dueHeap) at(i int) int64 { return h.qs[i].timers[h.timer].at }
 
 func (h *dueHeap) min() *queue {
 	if len(h.qs) == 0 {
@@ -277,21 +295,22 @@ func (h *dueHeap) min() *queue {
 
 // set gives q its place by due; 0 takes it out.
 func (h *dueHeap) set(q *queue, due int64) {
-	q.dueAt = due
-	if q.dueIndex < 0 {
+	t := &q.timers[h.timer]
+	t.at = due
+	if t.index < 0 {
 		if due == 0 {
 			return
 		}
-		q.dueIndex = len(h.qs)
+		t.index = len(h.qs)
 		h.qs = append(h.qs, q)
 	}
-	i := q.dueIndex
+	i := t.index
 	if due == 0 {
 		last := len(h.qs) - 1
 		h.swap(i, last)
 		h.qs[last] = nil
 		h.qs = h.qs[:last]
-		q.dueIndex = -1
+		t.index = -1
 		if i == last {
 			return
 		}
@@ -300,16 +319,16 @@ func (h *dueHeap) set(q *queue, due int64) {
 }
 
 func (h *dueHeap) fix(i int) {
-	for i > 0 && h.qs[i].dueAt < h.qs[(i-1)/2].dueAt {
+	for i > 0 && h.at(i) < h.at((i-1)/2) {
 		h.swap(i, (i-1)/2)
 		i = (i - 1) / 2
 	}
 	for {
 		c := 2*i + 1
-		if c+1 < len(h.qs) && h.qs[c+1].dueAt < h.qs[c].dueAt {
+		if c+1 < len(h.qs) && h.at(c+1) < h.at(c) {
 			c++
 		}
-		if c >= len(h.qs) || h.qs[c].dueAt >= h.qs[i].dueAt {
+		if c >= len(h.qs) || h.at(c) >= h.at(i) {
 			return
 		}
 		h.swap(i, c)
@@ -319,5 +338,5 @@ func (h *dueHeap) fix(i int) {
 
 func (h *dueHeap) swap(i, j int) {
 	h.qs[i], h.qs[j] = h.qs[j], h.qs[i]
-	h.qs[i].dueIndex, h.qs[j].dueIndex = i, j
+	h.qs[i].timers[h.timer].index, h.qs[j].timers[h.timer].index = i, j
 }

@@ -126,6 +126,9 @@ func (m *Queues) dropHeads(now Time, ch Changes, view View, q *queue) {
 		pending.drop(i)
 		q.counters.Live--
 		q.counters.Bytes -= int64(len(rec.Body))
+		if q.lifetime(&rec) > 0 {
+			q.counters.Mortal--
+		}
 	}
 	pending.close()
 	q.skim()

@@ -162,7 +162,7 @@ func (m *Queues) schedule(ch Changes, q *queue, due int64, rec record.Message) {
 	q.counters.NextDelayed++
 	q.counters.Delayed++
 	m.unwritten += size(&rec)
-	if q.dueAt == 0 || due < q.dueAt {
+	if at := q.timers[dueTimer].at; at == 0 || due < at {
 		m.due.set(q, due)
 	}
 	m.touch(q)
@@ -173,6 +173,9 @@ func (m *Queues) enqueue(q *queue, rec record.Message) {
 	q.pending = append(q.pending, rec)
 	q.counters.Live++
 	q.counters.Bytes += int64(len(rec.Body))
+	if q.lifetime(&rec) > 0 {
+		q.counters.Mortal++
+	}
 	m.unwritten += size(&rec)
 	m.touch(q)
 }
@@ -210,6 +213,9 @@ func (m *Queues) seal(now Time, ch Changes, q *queue) {
 func (q *queue) sealLevel(now Time, ch Changes, l *level, pending []record.Message) {
 	first := *l.next
 	blocks := record.SplitBlocks(first, now.Wall, pending)
+	if q.counters.Mortal > 0 {
+		q.stamp(now, blocks)
+	}
 	for i := range blocks {
 		b := &blocks[i].Index
 		if l.cursor == b.FirstSeq && q.windowHasRoom(l) {

@@ -64,6 +64,9 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 	if s.NextDue > 0 {
 		m.due.set(q, s.NextDue)
 	}
+	if q.counters.Mortal > 0 {
+		m.feed(q) // to know when they time out
+	}
 	if q.stream != nil {
 		m.restoreStream(now, view, q, s.Offsets)
 	}
@@ -95,12 +98,15 @@ func (m *Queues) restoreFetches(now Time, view View, q *queue, fetches map[uint6
 			if q.restoredAck(seq) || a.LastToken >= token {
 				continue
 			}
-			e, ok, err := at.entry(view, q.id, seq)
+			e, expires, ok, err := at.entry(view, q.id, seq)
 			if err != nil {
 				return err
 			}
 			if !ok {
 				continue // its segment was dropped
+			}
+			if expires != 0 {
+				q.noteExpiry(expires, e)
 			}
 			f.flights = append(f.flights, flight{entry: e, token: token, deadline: f.at, attempt: a.Count + 1, fetch: f})
 		}
@@ -118,17 +124,17 @@ func (m *Queues) restoreFetches(now Time, view View, q *queue, fetches map[uint6
 // blockCache finds entries of messages near each other.
 type blockCache struct{ block record.IndexBlock }
 
-func (c *blockCache) entry(view View, q uint32, seq uint64) (entry, bool, error) {
+func (c *blockCache) entry(view View, q uint32, seq uint64) (e entry, expires int64, ok bool, err error) {
 	if b := &c.block; seq < b.FirstSeq || seq >= b.FirstSeq+uint64(len(b.Entries)) {
 		blocks, err := view.LoadIndex(q, seq, 1)
 		if err != nil {
-			return entry{}, false, err
+			return entry{}, 0, false, err
 		}
 		if len(blocks) == 0 || blocks[0].FirstSeq > seq {
-			return entry{}, false, nil
+			return entry{}, 0, false, nil
 		}
 		c.block = blocks[0]
 	}
-	e := c.block.Entries[seq-c.block.FirstSeq]
-	return entry{seq: seq, hash: e.KeyHash, size: e.Size}, true, nil
+	x := c.block.Entries[seq-c.block.FirstSeq]
+	return entry{seq: seq, hash: x.KeyHash, size: x.Size, mortal: x.Expires != 0}, x.Expires, true, nil
 }

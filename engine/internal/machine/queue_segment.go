@@ -103,8 +103,11 @@ func (q *queue) addBlock(ib *record.IndexBlock) {
 			continue
 		}
 		b.left++
-		x := entry{seq: seq, hash: e.KeyHash, size: e.Size}
+		x := entry{seq: seq, hash: e.KeyHash, size: e.Size, mortal: e.Expires != 0}
 		l.ready.push(x)
+		if x.mortal {
+			q.noteExpiry(e.Expires, x)
+		}
 		q.noteHead(x)
 	}
 	s.blocks = append(s.blocks, b)

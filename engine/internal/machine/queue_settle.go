@@ -46,7 +46,7 @@ func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settleme
 	case queuedriver.Release:
 		m.land(ch, q, f)
 		m.putAttempt(ch, q, f.seq, record.Attempt{Count: f.attempt - 1, LastToken: f.token})
-		q.giveBack(f, 0, now, &m.retries)
+		m.giveBack(now, ch, view, q, f, 0)
 	case queuedriver.Reject:
 		return m.reject(now, ch, view, q, f, s.Reason)
 	case queuedriver.Extend:
@@ -101,7 +101,7 @@ func (m *Queues) attemptEnded(now Time, ch Changes, view View, q *queue, f *flig
 		a.NotBefore = now.Wall + int64(delay)
 	}
 	m.putAttempt(ch, q, f.seq, a)
-	q.giveBack(f, a.NotBefore, now, &m.retries)
+	m.giveBack(now, ch, view, q, f, a.NotBefore)
 	return false
 }
 
@@ -118,7 +118,7 @@ func (m *Queues) exhaust(now Time, ch Changes, view View, q *queue, f *flight, a
 	}
 	a.NotBefore = now.Wall + int64(max(backoff(&q.spec.Backoff, f), nowhereRetry))
 	m.putAttempt(ch, q, f.seq, a)
-	q.giveBack(f, a.NotBefore, now, &m.retries)
+	m.giveBack(now, ch, view, q, f, a.NotBefore)
 	return false
 }
 
@@ -135,7 +135,7 @@ func (m *Queues) reject(now Time, ch Changes, view View, q *queue, f *flight, wh
 		m.land(ch, q, f)
 		a := record.Attempt{Count: f.attempt, LastToken: f.token, NotBefore: now.Wall + int64(backoff(&q.spec.Backoff, f))}
 		m.putAttempt(ch, q, f.seq, a)
-		q.giveBack(f, a.NotBefore, now, &m.retries)
+		m.giveBack(now, ch, view, q, f, a.NotBefore)
 		return queuedriver.Outcome{}
 	}
 	m.remove(ch, q, f)
@@ -187,7 +187,7 @@ func (m *Queues) letterOf(now Time, q *queue, rec *record.Message, reason, why s
 	}
 	msg := *rec.Message
 	msg.Headers = deathHeaders(now, q, rec, reason, why, attempts)
-	msg.Delay, msg.NotBefore = 0, time.Time{}
+	msg.Delay, msg.NotBefore, msg.TTL = 0, time.Time{}, 0 // or it would time out again
 	to, err := m.route(route, msg.Headers, nil)
 	if err != nil {
 		return nil, nil, nil //nolint:nilerr // an exchange that is gone leads nowhere
@@ -242,6 +242,12 @@ func (m *Queues) erase(ch Changes, q *queue, e entry) {
 	q.markAcked(e.seq)
 	q.counters.Live--
 	q.counters.Bytes -= int64(e.size)
+	if e.mortal {
+		q.counters.Mortal--
+	}
+	if len(q.late) > 0 {
+		delete(q.late, e.seq)
+	}
 	if _, ok := q.attempts[e.seq]; ok {
 		delete(q.attempts, e.seq)
 		ch.DeleteAttempt(q.id, e.seq)

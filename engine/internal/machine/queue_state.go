@@ -52,8 +52,7 @@ type queue struct {
 	flights  map[uint64]*flight
 	attempts map[uint64]record.Attempt
 	waiting  map[uint64]waiter // failed ones whose time has not come
-	dueAt    int64             // wall time of the next scheduled message; 0: none
-	dueIndex int               // in the heap; -1: not in it
+	timers   [timersOfQueue]wallTimer
 	delays   delayedRound
 
 	stream     *stream  // nil: the messages are leased
@@ -61,6 +60,9 @@ type queue struct {
 	heads      headHeap // see dropHeads
 	stuck      bool     // it is past its bounds and cannot drop
 	lazy       int      // gone, but perhaps still in a window
+	expiries   expiryHeap
+	unread     bool             // the store could not read its index the last time
+	late       map[uint64]int64 // timed out, since when, but cannot be dead-lettered
 
 	receivers receiverList
 	consumers map[string]lease.Instant // last seen
@@ -86,6 +88,8 @@ type entry struct {
 	seq  uint64
 	hash uint64 // of its key; 0: none
 	size uint32
+
+	mortal bool // has a TTL
 }
 
 // waiter is a message that waits for its time on the Mono clock.
@@ -107,6 +111,7 @@ type flight struct {
 	token    lease.Token
 	deadline lease.Instant
 	attempt  uint32
+	late     bool // its time was over while it was in flight
 	loaded   bool // false: restored, and the window has not come by yet
 	fetch    *fetch
 }
@@ -133,7 +138,7 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		flights:   make(map[uint64]*flight),
 		attempts:  make(map[uint64]record.Attempt),
 		waiting:   make(map[uint64]waiter),
-		dueIndex:  -1,
+		timers:    [timersOfQueue]wallTimer{{index: -1}, {index: -1}},
 		consumers: make(map[string]lease.Instant),
 		seen:      make(map[string]struct{}),
 	}
@@ -217,7 +222,7 @@ func (q *queue) next(now Time, retries *retryHeap, taken int) (e entry, exhauste
 		if !ok {
 			return entry{}, false, false
 		}
-		if q.isAcked(e.seq) {
+		if q.ended(e.seq) {
 			q.pop(e, returned)
 			q.laneDone(e.hash, e.seq)
 			continue
@@ -272,7 +277,7 @@ func (q *queue) nextReturned() (e entry, exhausted, ok bool) {
 			return entry{}, false, false
 		}
 		q.returned.pop()
-		if q.isAcked(e.seq) {
+		if q.ended(e.seq) {
 			q.laneDone(e.hash, e.seq)
 			continue
 		}

@@ -50,8 +50,8 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 	c := &q.counters
 	return queuedriver.QueueStats{
 		Name:         q.spec.Name,
-		Ready:        c.Live - int64(len(q.flights)) - int64(len(q.waiting)),
-		Delayed:      c.Delayed + int64(len(q.waiting)),
+		Ready:        c.Live - int64(len(q.flights)) - int64(len(q.waiting)) - int64(len(q.late)),
+		Delayed:      c.Delayed + int64(len(q.waiting)) + int64(len(q.late)),
 		InFlight:     int64(len(q.flights)),
 		Bytes:        c.Bytes,
 		OldestAge:    m.oldest(now, view, q),

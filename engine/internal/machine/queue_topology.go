@@ -359,6 +359,7 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	m.retries.drop(waited)
 	m.drop(q)
 	m.due.set(q, 0)
+	m.expiries.set(q, 0)
 	ch.DeleteQueue(&record.Queue{ID: q.id, Spec: q.spec})
 	m.touch(q) // its receivers are told
 	return nil

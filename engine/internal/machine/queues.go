@@ -61,16 +61,17 @@ type Queues struct {
 	round     uint64 // marks the exchanges and queues that a message goes to
 	routing   routing
 
-	fetches fetchHeap
-	retries retryHeap
-	touched []*queue // in this round
-	hungry  []*queue // to be looked at by the next Tick
-	due     dueHeap  // those that have scheduled messages
-	trims   trimHeap // streams, by when their retention is to be looked at
-	leaps   leaps    // of the wall clock
-	sorted  []string // names of queues
-	faults  []error
-	room    error // why nothing may grow; nil: there is room
+	fetches  fetchHeap
+	retries  retryHeap
+	touched  []*queue // in this round
+	hungry   []*queue // to be looked at by the next Tick
+	due      dueHeap  // those that have scheduled messages
+	expiries dueHeap  // those that have messages with a TTL
+	trims    trimHeap // streams, by when their retention is to be looked at
+	leaps    leaps    // of the wall clock
+	sorted   []string // names of queues
+	faults   []error
+	room     error // why nothing may grow; nil: there is room
 
 	unwritten int // bytes of bodies that Dispatch will write
 	steps     int // see roundSteps
@@ -80,6 +81,7 @@ type Queues struct {
 func NewQueues(tokens *Tokens) *Queues {
 	return &Queues{
 		limits:    defaultLimits,
+		expiries:  dueHeap{timer: expiryTimer},
 		tokens:    tokens,
 		exchanges: make(map[string]*exchange),
 		queues:    make(map[string]*queue),
@@ -108,7 +110,7 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 		}
 		m.comeBack(now, ch, view, r.queue, r.seq)
 	}
-	for q := m.due.min(); q != nil && q.dueAt <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
+	for q := m.due.min(); q != nil && q.timers[dueTimer].at <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
 		m.loadDue(now, ch, view, q)
 	}
 	m.leaps.watch(now)
@@ -120,6 +122,9 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	for _, q := range hungry {
 		q.hungry = false
 		m.loadIndex(view, q)
+	}
+	for q := m.expiries.min(); q != nil && q.timers[expiryTimer].at <= now.Wall && !m.roundFull(); q = m.expiries.min() {
+		m.timeOuts(now, ch, view, q)
 	}
 }
 
@@ -165,6 +170,10 @@ func (m *Queues) Dispatch(now Time, ch Changes, view View) {
 			q.written = q.counters
 			ch.PutCounters(q.id, &q.counters)
 		}
+		if q.counters.Mortal > 0 && !q.unread && q.starved() {
+			m.feed(q) // what times out is found though nobody receives
+		}
+		m.setExpiry(q)
 		q.writeLevels(ch)
 		for i := range q.levels {
 			q.levels[i].sealed = 0
@@ -200,8 +209,11 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	if q := m.trims.min(); q != nil {
 		earlier(q.stream.at)
 	}
+	if q := m.expiries.min(); q != nil {
+		earlier(now.Mono.Add(time.Duration(max(0, q.timers[expiryTimer].at-now.Wall))))
+	}
 	if q := m.due.min(); q != nil {
-		left := time.Duration(max(0, q.dueAt-now.Wall))
+		left := time.Duration(max(0, q.timers[dueTimer].at-now.Wall))
 		if m.room != nil {
 			left = max(left, roomAgain)
 		}
@@ -269,9 +281,12 @@ func (m *Queues) loadIndex(view View, q *queue) {
 		}
 		if err := q.fill(view, l); err != nil {
 			q.failed = m.fault(q, err) // for those who wait; the next receiver tries again
+			q.unread = true
 			return
 		}
 	}
+	q.unread = false
+	m.setExpiry(q)
 }
 
 // loadDue moves scheduled messages whose time has come into their queue.

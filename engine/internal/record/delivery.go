@@ -132,11 +132,12 @@ type counter struct {
 }
 
 // later lists the fields of version 2.
-func (c *Counters) later() [3]counter {
+func (c *Counters) later() [4]counter {
 	return [...]counter{
 		{"timed_out", &c.TimedOut},
 		{"overflowed", &c.Overflowed},
 		{"refused", &c.Refused},
+		{"mortal", &c.Mortal},
 	}
 }
 

@@ -65,6 +65,7 @@ type Message struct {
 type Index struct {
 	KeyHash uint64 // of the order key; 0 if it has none
 	Size    uint32 // of its body
+	Expires int64  // wall clock, Unix nanoseconds; 0: never. Behind Published
 }
 
 // IndexBlock describes the messages FirstSeq, FirstSeq+1, ... of one block.
@@ -147,6 +148,7 @@ type Counters struct {
 	TimedOut   int64
 	Overflowed int64
 	Refused    int64
+	Mortal     int64 // messages that are not acked and have a TTL
 }
 
 // Result is the outcome of a commit, kept under its id.

@@ -93,6 +93,7 @@ var codecs = []codec{
 	codecOf("message", fullMessage, AppendMessage, DecodeMessage),
 	codecOf("message_empty", Message{Message: &queuedriver.Message{}}, AppendMessage, DecodeMessage),
 	codecOf("index", IndexBlock{FirstSeq: 1 << 40, Published: 5, Bytes: 9, Entries: []Index{{KeyHash: 1 << 63, Size: 3}, {Size: 1 << 24}}}, AppendIndexBlock, DecodeIndexBlock),
+	codecOf("index_expires", IndexBlock{FirstSeq: 1, Published: -5, Entries: []Index{{Size: 3}, {Size: 4, KeyHash: 7, Expires: 1 << 60}}}, AppendIndexBlock, DecodeIndexBlock),
 	codecOf("index_keyless", IndexBlock{FirstSeq: 1, Entries: []Index{{Size: 3}}}, AppendIndexBlock, DecodeIndexBlock),
 	codecOf("acks", someAcks(), AppendAckSet, DecodeAckSet),
 	codecOf("attempt", Attempt{Count: 3, LastToken: 1 << 50, NotBefore: -1}, AppendAttempt, DecodeAttempt),
@@ -112,7 +113,7 @@ var codecs = []codec{
 		func(v any) []byte { return AppendLevels(nil, v.([]Level)) },
 		func(b []byte) (any, error) { l, err := DecodeLevels(b); return l, err },
 	},
-	codecOf("counters_limits", Counters{NextSeq: 1, TimedOut: 17, Overflowed: 18, Refused: 19}, AppendCounters, DecodeCounters),
+	codecOf("counters_limits", Counters{NextSeq: 1, TimedOut: 17, Overflowed: 18, Refused: 19, Mortal: 20}, AppendCounters, DecodeCounters),
 }
 
 // TestGolden pins the encoding: stores on disk have it.
