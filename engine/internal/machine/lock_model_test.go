@@ -84,6 +84,11 @@ func (c *lockClient) meets(other *lockClient) bool {
 	return slices.ContainsFunc(c.names, func(name string) bool { return slices.Contains(other.names, name) })
 }
 
+// counts reports whether its names are semaphores.
+func (c *lockClient) counts() bool {
+	return slices.Contains([]string{"permits", "seats", "slots"}, c.names[0])
+}
+
 // refs name the client's grants.
 func (c *lockClient) refs(ttl time.Duration) []lockdriver.Ref {
 	var refs []lockdriver.Ref
@@ -96,6 +101,9 @@ func (c *lockClient) refs(ttl time.Duration) []lockdriver.Ref {
 // someNames returns one to three names, in order.
 func (m *lockModel) someNames() []string {
 	all := []string{"a", "b", "c", "plain", "shared"}
+	if m.rng.IntN(5) == 0 {
+		all = []string{"permits", "seats", "slots"}
+	}
 	m.rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
 	return slices.Sorted(slices.Values(all[:1+m.rng.IntN(3)]))
 }
@@ -182,7 +190,7 @@ func (m *lockModel) request(c *lockClient) *lockdriver.Request {
 		Name: c.names[0], More: c.names[1:], Holder: c.holder, ID: fmt.Sprint(c.id), Ticket: c.ticket, Within: c.within,
 		Mode: c.mode, TTL: c.ttl, LockDelay: time.Duration(c.id%3) * time.Second,
 	}
-	if c.names[0] == "permits" {
+	if c.counts() {
 		r.Permits = 3
 	}
 	return r
@@ -200,6 +208,9 @@ func (m *lockModel) acquire(c *lockClient) {
 		if c.several && !c.holds(m.now) {
 			c.names = m.someNames()
 		}
+		if c.counts() {
+			c.mode = lockdriver.Exclusive
+		}
 		c.within = nil
 		for m.rng.IntN(2) == 0 && len(c.within) < 3 {
 			if other := m.clients[m.rng.IntN(len(m.clients))]; other.holds(m.now) {
@@ -213,6 +224,7 @@ func (m *lockModel) acquire(c *lockClient) {
 	c.tokens = nil
 	cmd := &Acquire{Request: m.request(c), Received: m.now.Mono}
 	cmd.Request.Queue = m.rng.IntN(4) > 0
+	cmd.Request.Resume = m.rng.IntN(6) == 0
 	known := slices.ContainsFunc(c.names, func(name string) bool { return m.locks.Knows(name, c.holder) })
 	m.locks.Acquire(m.now, m.disk, cmd)
 	if m.blind {
@@ -329,18 +341,22 @@ func (m *lockModel) granted(c *lockClient, g *lockdriver.Grant) {
 	}
 	c.ticket, c.revoked = nil, false
 	c.until = m.now.Mono.Add(g.TTL)
-	holders := 0
+	holders := make(map[string]int)
 	for _, other := range m.clients {
 		if !other.meets(c) || !other.holds(m.now) {
 			continue
 		}
-		holders++
-		if other != c && c.names[0] != "permits" && (other.mode != lockdriver.Shared || c.mode != lockdriver.Shared) {
+		for _, name := range other.names {
+			holders[name]++
+		}
+		if other != c && !c.counts() && (other.mode != lockdriver.Shared || c.mode != lockdriver.Shared) {
 			m.failf("%v with %d and %v with %d overlap", c, c.tokens, other, other.tokens)
 		}
 	}
-	if c.names[0] == "permits" && holders > 3 {
-		m.failf("%d holders of 3 permits", holders)
+	for name, n := range holders {
+		if c.counts() && n > 3 {
+			m.failf("%d holders of 3 permits of %s", n, name)
+		}
 	}
 }
 
