@@ -1,6 +1,7 @@
 package locktest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -24,7 +25,8 @@ var severalCases = []testCase{
 	{"several_names_dead_waiter_is_passed", severalDead},
 	{"several_names_restart", severalRestart},
 	{"several_names_limit", severalLimit},
-	{"lease_set_ends_with_its_first_lease", leaseSetEnds},
+	{"lease_set_ends_with_its_first_lost_lease", leaseSetEnds},
+	{"lease_set_lets_one_go", leaseSetLetsOneGo},
 }
 
 // several is a queued request for the case's names with these suffixes.
@@ -382,4 +384,28 @@ func leaseSetEnds(s *suite) {
 		s.Errorf("Release of a set that lost a lease: %v", err)
 	}
 	s.until("the other name is free", func() bool { return s.info(s.name+"/a") == nil })
+}
+
+// leaseSetLetsOneGo: a lease that is released by itself is out of its set, of
+// which the others are held on.
+func leaseSetLetsOneGo(s *suite) {
+	if s.lacks(s.caps.Multi, s.several("all", "a", "b")) {
+		return
+	}
+	l := s.locker()
+	err := l.DoAll(s.ctx, []string{s.name + "/a", s.name + "/b"}, nil, func(ctx context.Context, set *lock.LeaseSet) error {
+		if err := set.Leases()[0].Release(ctx); err != nil {
+			return err
+		}
+		if a, b := s.info(s.name+"/a"), s.info(s.name+"/b"); a != nil || b == nil || len(b.Grants) != 1 {
+			s.Errorf("after the release of a: %+v and %+v", a, b)
+		}
+		return errors.Join(ctx.Err(), set.Check())
+	})
+	if err != nil {
+		s.Errorf("DoAll: %v", err)
+	}
+	if in := s.info(s.name + "/b"); in != nil {
+		s.Errorf("after DoAll: %+v", *in)
+	}
 }
