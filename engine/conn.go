@@ -13,6 +13,7 @@ type conn struct {
 	engine *Engine
 	core   *core
 	owner  bool // it was opened by URL: Close closes the engine
+	id     uint64
 
 	once sync.Once
 	gone chan struct{}
@@ -20,7 +21,7 @@ type conn struct {
 
 // connect makes a connection; on a closed engine it is one whose calls fail.
 func (e *Engine) connect(owner bool) *conn {
-	c := &conn{engine: e, core: e.core, owner: owner, gone: make(chan struct{})}
+	c := &conn{engine: e, core: e.core, owner: owner, id: e.core.conns.Add(1), gone: make(chan struct{})}
 	e.mu.Lock()
 	open := e.conns != nil
 	if open {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
@@ -31,6 +32,8 @@ type core struct {
 	backlog []*call // swapped out of incoming, not decided yet
 	next    int     // of backlog
 	waiting call    // ring of the calls that wait in the machine
+
+	conns atomic.Uint64 // ids of connections
 
 	unfinished *call // decided in part; nil: none
 

@@ -19,6 +19,27 @@ type queueConn struct{ *conn }
 // Queues returns a connection for queues. Closing it leaves the Engine open.
 func (e *Engine) Queues() queuedriver.Conn { return &queueConn{e.connect(false)} }
 
+// Fork implements queuedriver.Forker.
+func (q *queueConn) Fork() queuedriver.Conn { return q.engine.Queues() }
+
+// Close implements queuedriver.Conn. What hangs on the connection ends with
+// it.
+func (q *queueConn) Close() error {
+	q.end()
+	q.parted()
+	return q.conn.Close()
+}
+
+// parted ends what hangs on the connection if it is closed. Close calls it,
+// and calls that may have been decided after that.
+func (q *queueConn) parted() {
+	select {
+	case <-q.gone:
+		q.core.post(&machine.CloseConn{Conn: q.id})
+	default:
+	}
+}
+
 // Caps implements queuedriver.Conn.
 func (q *queueConn) Caps() queuedriver.Caps {
 	return queuedriver.Caps{
@@ -41,12 +62,17 @@ func (q *queueConn) Caps() queuedriver.Caps {
 
 		ExchangeBindings: true,
 		Alternate:        true,
+		QueueTTL:         true,
+		SingleActive:     true,
+		Exclusive:        true,
+		AutoDelete:       true,
 		CancelScheduled:  true,
 		Commit:           true,
 		Priorities:       true,
 		Streams:          true,
 		MaxLength:        true,
 		MessageTTL:       true,
+		FairDispatch:     true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,
@@ -70,7 +96,8 @@ func (q *queueConn) Declare(ctx context.Context, t *queuedriver.Topology, dryRun
 	if err := own.Validate(&caps); err != nil {
 		return nil, err
 	}
-	cmd := &machine.Declare{Topology: own, DryRun: dryRun}
+	cmd := &machine.Declare{Topology: own, DryRun: dryRun, Conn: q.id}
+	defer q.parted()
 	if err := q.do(ctx, cmd, nil); err != nil {
 		return nil, err
 	}
@@ -109,7 +136,7 @@ func (q *queueConn) Delete(ctx context.Context, r *queuedriver.DeleteRequest) er
 		b.Args = maps.Clone(b.Args.Normalize())
 		own.Binding = &b
 	}
-	cmd := &machine.DeleteTopology{Request: &own}
+	cmd := &machine.DeleteTopology{Request: &own, Conn: q.id}
 	if err := q.do(ctx, cmd, nil); err != nil {
 		return err
 	}
@@ -196,7 +223,8 @@ func (q *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 	if err := own.Validate(&caps); err != nil {
 		return nil, err
 	}
-	cmd := &machine.Receive{Request: &own, Received: q.core.clock.Now()}
+	cmd := &machine.Receive{Request: &own, Conn: q.id, Received: q.core.clock.Now()}
+	defer q.parted()
 	wait := ctx
 	if own.Wait > 0 {
 		var cancel context.CancelFunc
@@ -347,7 +375,7 @@ func (q *queueConn) Purge(ctx context.Context, queue string) (int64, error) {
 	if err := queuedriver.ValidateQueueName("queue", queue); err != nil {
 		return 0, err
 	}
-	cmd := &machine.Purge{Queue: queue}
+	cmd := &machine.Purge{Queue: queue, Conn: q.id}
 	if err := q.do(ctx, cmd, nil); err != nil {
 		return 0, err
 	}
@@ -367,7 +395,7 @@ func (q *queueConn) Redrive(ctx context.Context, r *queuedriver.RedriveRequest) 
 	// A round that moved nothing may have looked at messages that cannot be
 	// moved only.
 	for from := uint64(0); ; {
-		cmd := &machine.Redrive{Request: &own, From: from}
+		cmd := &machine.Redrive{Request: &own, Conn: q.id, From: from}
 		if err := q.do(ctx, cmd, nil); err != nil {
 			return 0, err
 		}

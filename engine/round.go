@@ -152,7 +152,9 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 	case *machine.Settle:
 		return c.queues.Settle(now, b, c.store, cmd)
 	case *machine.Detach:
-		c.queues.Detach(cmd)
+		c.queues.Detach(now, b, cmd)
+	case *machine.CloseConn:
+		c.queues.CloseConn(now, cmd)
 	case *machine.CancelScheduled:
 		c.queues.CancelScheduled(b, c.store, cmd)
 	case *machine.ReadStats:

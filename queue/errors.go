@@ -25,6 +25,7 @@ var (
 	ErrClosed      = lease.ErrClosed      // used after its Close
 	ErrQueueFull   = driver.ErrQueueFull  // a queue that rejects is full; the message is in none
 	ErrUnroutable  = driver.ErrUnroutable // the message matches no queue; it was not published
+	ErrExclusive   = driver.ErrExclusive  // the queue belongs to another connection
 	ErrInUse       = driver.ErrInUse      // what was to be deleted is not empty, or is bound
 
 	// Causes for which a delivery's context ends, besides ErrClosed.
@@ -47,7 +48,7 @@ func wrap(op, name string, err error) error {
 
 // permanent reports whether asking again cannot help.
 func permanent(err error) bool {
-	for _, target := range [...]error{ErrNotFound, ErrDenied, ErrInvalid, ErrUnsupported, ErrClosed} {
+	for _, target := range [...]error{ErrNotFound, ErrDenied, ErrInvalid, ErrUnsupported, ErrClosed, ErrExclusive} {
 		if errors.Is(err, target) {
 			return true
 		}

@@ -38,6 +38,7 @@ type call struct {
 	held     int64 // bytes of Server.buffered
 	answer   int64 // bytes of Server.answers
 
+	session  *session                 // that it came over; nil: none
 	admitted bool                     // by the guard, when its session began
 	queued   func(*lockdriver.Ticket) // told the place in the line before an acquire waits; nil: nobody
 }
@@ -48,13 +49,13 @@ func newBoot() string {
 	return hex.EncodeToString(b[:])
 }
 
-func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, nil) }
 
-// serve serves one request. admitted says that the guard has looked at who
-// sends it.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request, admitted bool) {
+// serve serves one request. ss is the session that it came over, whose sender
+// the guard has looked at; nil: none.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, ss *session) {
 	c := &call{
-		s: s, w: w, r: r, control: http.NewResponseController(w), received: time.Now(), admitted: admitted,
+		s: s, w: w, r: r, control: http.NewResponseController(w), received: time.Now(), admitted: ss != nil, session: ss,
 		id: s.boot + "-" + strconv.FormatUint(s.requests.Add(1), 36),
 	}
 	h := w.Header()

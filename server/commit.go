@@ -12,13 +12,21 @@ import (
 // queueCaps is what the queues have and assume behind this server: their
 // commits can name locks only if the locks that it serves are of one store
 // with them. It is decided by what the drivers say of their stores, so that no
-// configuration can get it wrong.
-func (s *Server) queueCaps() queuedriver.Caps {
+// configuration can get it wrong. Only over a session is there a connection that a
+// queue could be exclusive to.
+func (s *Server) queueCaps(ss *session) queuedriver.Caps {
 	caps := s.cfg.Queues.Caps()
+	caps.Exclusive = ss != nil && s.exclusive()
 	if s.cfg.Locks == nil || s.cfg.Locks.Caps().Store != caps.Store {
 		caps.Store = ""
 	}
 	return caps
+}
+
+// exclusive reports whether queues can be exclusive to a session.
+func (s *Server) exclusive() bool {
+	_, forks := s.cfg.Queues.(queuedriver.Forker)
+	return forks && s.cfg.Queues.Caps().Exclusive
 }
 
 // lockCaps is the same for the locks.
@@ -47,7 +55,7 @@ func serveCommit(c *call) error {
 	if err != nil {
 		return err
 	}
-	caps := c.s.queueCaps()
+	caps := c.s.queueCaps(c.session)
 	if caps.Commit && caps.Store == "" && len(t.Release)+len(t.Require) > 0 {
 		return wire.NewProblem(wire.CodeUnsupported, "", "this daemon serves no locks from the store of its queues: a commit can name none")
 	}
@@ -55,7 +63,7 @@ func serveCommit(c *call) error {
 	if err := whole.Validate(&caps); err != nil {
 		return err
 	}
-	out, err := c.s.cfg.Queues.Commit(c.r.Context(), t)
+	out, err := c.queues().Commit(c.r.Context(), t)
 	c.s.metrics.committed(t, out, err)
 	if err != nil {
 		return err
@@ -73,7 +81,7 @@ func serveResult(c *call) error {
 	if err := queuedriver.ValidateCommitID("id", id); err != nil {
 		return err
 	}
-	out, err := c.s.cfg.Queues.Result(c.r.Context(), id)
+	out, err := c.queues().Result(c.r.Context(), id)
 	if err != nil {
 		return err
 	}

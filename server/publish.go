@@ -123,7 +123,7 @@ func publishings(batch []wire.Publishing) ([]queuedriver.Publishing, error) {
 }
 
 func (c *call) publish(ps []queuedriver.Publishing) ([]queuedriver.Receipt, error) {
-	receipts, err := c.s.cfg.Queues.Publish(c.r.Context(), ps)
+	receipts, err := c.queues().Publish(c.r.Context(), ps)
 	if err != nil {
 		return nil, err
 	}

@@ -17,11 +17,11 @@ func serveDeclare(c *call) error {
 		return err
 	}
 	t := in.Driver()
-	caps := c.s.cfg.Queues.Caps()
+	caps := c.s.queueCaps(c.session)
 	if err := t.Validate(&caps); err != nil {
 		return err
 	}
-	changes, err := c.s.cfg.Queues.Declare(c.r.Context(), t, dryRun)
+	changes, err := c.queues().Declare(c.r.Context(), t, dryRun)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func serveDeclare(c *call) error {
 }
 
 func serveTopology(c *call) error {
-	t, err := c.s.cfg.Queues.Topology(c.r.Context())
+	t, err := c.queues().Topology(c.r.Context())
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func serveDeleteBinding(c *call) error {
 		return v.err
 	}
 	t := w.Driver()
-	caps := c.s.cfg.Queues.Caps()
+	caps := c.s.queueCaps(c.session)
 	if err := t.Validate(&caps); err != nil {
 		return inQuery(err)
 	}
@@ -91,7 +91,7 @@ func inQuery(err error) error {
 }
 
 func (c *call) delete(req *queuedriver.DeleteRequest) error {
-	if err := c.s.cfg.Queues.Delete(c.r.Context(), req); err != nil {
+	if err := c.queues().Delete(c.r.Context(), req); err != nil {
 		return err
 	}
 	return c.reply(nil)
@@ -106,7 +106,7 @@ func serveQueues(c *call) error {
 	if err := validList(req.Queue, req.Prefix, req.After, queuedriver.ValidateQueueName); err != nil {
 		return err
 	}
-	stats, err := c.s.cfg.Queues.Stats(c.r.Context(), req)
+	stats, err := c.queues().Stats(c.r.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -132,7 +132,7 @@ func serveMessages(c *call) error {
 	if err := c.reserve(c.r.Context(), queuedriver.MaxReceiveBytes); err != nil {
 		return err
 	}
-	peeked, err := c.s.cfg.Queues.Peek(c.r.Context(), req)
+	peeked, err := c.queues().Peek(c.r.Context(), req)
 	if err != nil {
 		return err
 	}
@@ -154,7 +154,10 @@ func serveDetach(c *call) error {
 	if err := queuedriver.ValidateConsumer("consumer", in.Consumer); err != nil {
 		return err
 	}
-	if err := c.s.cfg.Queues.Detach(c.r.Context(), in.Queue, in.Consumer); err != nil {
+	if err := c.s.consumers.cancel(c.r.Context(), consumerKey(in.Queue, in.Consumer)); err != nil {
+		return err
+	}
+	if err := c.queues().Detach(c.r.Context(), in.Queue, in.Consumer); err != nil {
 		return err
 	}
 	return c.reply(nil)
@@ -165,7 +168,7 @@ func serveCancelScheduled(c *call) error {
 	if err := queuedriver.ValidateCancel(queue, id); err != nil {
 		return err
 	}
-	if err := c.s.cfg.Queues.CancelScheduled(c.r.Context(), queue, id); err != nil {
+	if err := c.queues().CancelScheduled(c.r.Context(), queue, id); err != nil {
 		return err
 	}
 	return c.reply(nil)
@@ -179,7 +182,7 @@ func servePurge(c *call) error {
 	if err := queuedriver.ValidateQueueName("queue", in.Queue); err != nil {
 		return err
 	}
-	n, err := c.s.cfg.Queues.Purge(c.r.Context(), in.Queue)
+	n, err := c.queues().Purge(c.r.Context(), in.Queue)
 	if err != nil {
 		return err
 	}
@@ -206,7 +209,7 @@ func serveRedrive(c *call) error {
 		}
 		req.To = &to.Route
 	}
-	n, err := c.s.cfg.Queues.Redrive(c.r.Context(), req)
+	n, err := c.queues().Redrive(c.r.Context(), req)
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func serveReceive(c *call) error {
 		return err
 	}
 	req := in.Driver()
-	caps := c.s.cfg.Queues.Caps()
+	caps := c.queues().Caps()
 	if err := req.Validate(&caps); err != nil {
 		return err
 	}
@@ -40,18 +40,21 @@ func serveReceive(c *call) error {
 		ctx, leave = c.s.receives.enter(ctx, in.ReceiveID)
 		defer leave()
 	}
+	ctx, leave := c.s.consumers.enter(ctx, consumerKey(req.Queue, req.Consumer))
+	defer leave()
 	ds, err := c.receive(ctx, req)
 	if err != nil {
 		return err
 	}
-	if ctx.Err() != nil {
+	ended := ctx.Err() != nil
+	if ended {
 		c.handBack(ds)
 		ds = nil
 	}
 	if c.gone() {
 		return goneError{c.r.Context().Err()}
 	}
-	out := wire.ReceiveReply{Deliveries: make([]wire.Delivery, len(ds))}
+	out := wire.ReceiveReply{Deliveries: make([]wire.Delivery, len(ds)), Ended: ended}
 	for i := range ds {
 		out.Deliveries[i] = wire.NewDelivery(&ds[i])
 	}
@@ -62,6 +65,10 @@ func serveReceive(c *call) error {
 	c.s.metrics.received.Add(float64(len(ds)))
 	return nil
 }
+
+// consumerKey is what a Detach knows of the receives that it ends. The driver
+// alone could miss one that has just looked and is about to wait.
+func consumerKey(queue, consumer string) string { return queue + "\x00" + consumer }
 
 // receive takes what is there, and waits if that is nothing. Waited counts
 // from the receipt of the request.
@@ -111,7 +118,7 @@ func (c *call) poll(ctx context.Context, req *queuedriver.ReceiveRequest) ([]que
 // server drains gave nothing; that is no error.
 func (c *call) take(ctx context.Context, req *queuedriver.ReceiveRequest) ([]queuedriver.Delivery, error) {
 	began := time.Now()
-	ds, err := c.s.cfg.Queues.Receive(ctx, req)
+	ds, err := c.queues().Receive(ctx, req)
 	if err != nil {
 		if ctx.Err() != nil && isEnded(err) {
 			return nil, nil
@@ -147,7 +154,7 @@ func (c *call) handBack(ds []queuedriver.Delivery) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.r.Context()), handBackTimeout)
 	defer cancel()
-	if _, err := c.s.cfg.Queues.Settle(ctx, ss); err != nil {
+	if _, err := c.queues().Settle(ctx, ss); err != nil {
 		c.s.cfg.Logger.Warn("deliveries of a client that went away come back only when their leases end", "request", c.id, "deliveries", len(ds), "error", err)
 		return
 	}
@@ -184,7 +191,7 @@ func serveSettle(c *call) error {
 	if err != nil {
 		return err
 	}
-	caps := c.s.cfg.Queues.Caps()
+	caps := c.queues().Caps()
 	first := 0 // of the verb
 	for i := range ss {
 		if i > 0 && ss[i].Verb != ss[i-1].Verb {
@@ -194,7 +201,7 @@ func serveSettle(c *call) error {
 			return settleField(wire.Verbs[ss[i].Verb-1], i-first, err)
 		}
 	}
-	outcomes, err := c.s.cfg.Queues.Settle(c.r.Context(), ss)
+	outcomes, err := c.queues().Settle(c.r.Context(), ss)
 	if err != nil {
 		return err
 	}

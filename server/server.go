@@ -143,6 +143,7 @@ type Server struct {
 	silenceIdle time.Duration
 	acquires    calls // waiting or about to be decided
 	receives    calls
+	consumers   calls // receives by consumer, so that a detach can end them
 
 	mu     sync.Mutex
 	served bool

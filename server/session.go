@@ -17,6 +17,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
 // maxUnsent is how many bytes of answers may wait for a session's client to
@@ -52,6 +53,7 @@ type session struct {
 	lane    []*posted        // publishes that wait for their turn
 	posting bool             // somebody works on the lane
 	why     string           // for which the session ends; the first counts
+	queues  queuedriver.Conn // its own; nil: nobody has asked yet
 }
 
 // stop ends a request, or gives it credit.
@@ -155,8 +157,11 @@ func (ss *session) run() {
 	ss.out.Idle()
 	ss.work.Wait()
 	ss.mu.Lock()
-	why := ss.why
+	why, queues := ss.why, ss.queues
 	ss.mu.Unlock()
+	if queues != nil && queues != ss.s.cfg.Queues {
+		_ = queues.Close() // with its consumers and exclusive queues
+	}
 	ss.s.metrics.sessionCloses.WithLabelValues(why).Inc()
 	ss.s.cfg.Logger.Debug("session ended", "remote", ss.r.RemoteAddr, "reason", why, "error", err)
 }
@@ -196,7 +201,7 @@ func closeReason(err error) string {
 }
 
 func (ss *session) greet() {
-	caps, err := wire.Encode(ss.s.capabilities())
+	caps, err := wire.Encode(ss.s.capabilities(ss))
 	if err != nil {
 		caps = nil
 	}

@@ -120,7 +120,7 @@ func (ss *session) begin(r *request, g *gathered) error {
 
 // newCall makes the call that an acquire or a receive goes through.
 func (r *request) newCall() *call {
-	return &call{s: r.ss.s, r: r.ss.r, received: r.received, id: "session " + r.ss.r.RemoteAddr}
+	return &call{s: r.ss.s, session: r.ss, r: r.ss.r, received: r.received, id: "session " + r.ss.r.RemoteAddr}
 }
 
 // send answers the request with an encoded frame, which is the last one about

@@ -61,7 +61,7 @@ func (r *request) serve(ctx context.Context, q *frame.Request) {
 	if q.Media != "" {
 		hr.Header.Set("Content-Type", q.Media)
 	}
-	ss.s.serve(w, hr, true)
+	ss.s.serve(w, hr, ss)
 }
 
 // callWriter sends the answer to a call: in one frame, or in several if it is

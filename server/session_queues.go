@@ -11,6 +11,28 @@ import (
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
+// queueConn returns the session's own connection to the queues, if the driver
+// has such: consumers leave with it, and exclusive queues are its.
+func (ss *session) queueConn() queuedriver.Conn {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.queues == nil {
+		ss.queues = ss.s.cfg.Queues
+		if f, ok := ss.queues.(queuedriver.Forker); ok {
+			ss.queues = f.Fork()
+		}
+	}
+	return ss.queues
+}
+
+// queues returns the connection to the queues that a request is for.
+func (c *call) queues() queuedriver.Conn {
+	if c.session != nil {
+		return c.session.queueConn()
+	}
+	return c.s.cfg.Queues
+}
+
 // postBytes bounds the bodies that one driver call gets from several publishes
 // of a session.
 const postBytes = 8 << 20
@@ -242,14 +264,17 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 		return g.refuse(r, err)
 	}
 	req.MaxBytes = min(req.MaxBytes, pollBytes)
+	key := consumerKey(req.Queue, req.Consumer)
 	g.rest = append(g.rest, func() error {
 		var add func(int) error
 		if keep {
 			add = cr.add
 		}
 		ctx, cancel := r.stoppable(ss.ctx, add)
+		ctx, leave := ss.s.consumers.enter(ctx, key)
 		ss.work.Go(func() {
 			defer cancel()
+			defer leave()
 			defer ss.rescue(r)
 			if keep {
 				r.consume(ctx, req, cr)

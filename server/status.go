@@ -14,15 +14,16 @@ import (
 // readyTimeout bounds the look at the backends by /readyz.
 const readyTimeout = 2 * time.Second
 
-func serveCapabilities(c *call) error { return c.reply(c.s.capabilities()) }
+func serveCapabilities(c *call) error { return c.reply(c.s.capabilities(c.session)) }
 
-func (s *Server) capabilities() *wire.Capabilities {
+func (s *Server) capabilities(ss *session) *wire.Capabilities {
 	out := &wire.Capabilities{Service: wire.Service, Version: s.cfg.Version, Time: time.Now().UTC()}
 	if s.cfg.Locks != nil {
 		out.Locks = wire.NewLockCaps(s.lockCaps())
 	}
 	if s.cfg.Queues != nil {
-		out.Queues = wire.NewQueueCaps(s.queueCaps())
+		out.Queues = wire.NewQueueCaps(s.queueCaps(ss))
+		out.Queues.ExclusiveSession = s.exclusive()
 	}
 	return out
 }

@@ -39,7 +39,7 @@ func (c *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 	for {
 		sent := time.Since(began)
 		wait := max(0, min(r.Wait-sent, c.c.poll))
-		ds, err := c.poll(ctx, r, wait)
+		ds, ended, err := c.poll(ctx, r, wait)
 		if err != nil {
 			return nil, err
 		}
@@ -47,23 +47,24 @@ func (c *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 		for i := range ds {
 			ds[i].Waited += sent
 		}
-		if len(ds) > 0 || time.Since(began) >= r.Wait {
+		if len(ds) > 0 || ended || time.Since(began) >= r.Wait {
 			return ds, nil
 		}
 	}
 }
 
 type polled struct {
-	ds  []queuedriver.Delivery
-	err error
+	ds    []queuedriver.Delivery
+	ended bool // by the daemon, before its time
+	err   error
 }
 
-func (c *queueConn) poll(ctx context.Context, r *queuedriver.ReceiveRequest, wait time.Duration) ([]queuedriver.Delivery, error) {
+func (c *queueConn) poll(ctx context.Context, r *queuedriver.ReceiveRequest, wait time.Duration) (ds []queuedriver.Delivery, ended bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := c.enter(ctx); err != nil { // for the goroutine
-		return nil, err
+		return nil, false, err
 	}
 	in := wire.ReceiveRequest{
 		Queue: r.Queue, Consumer: r.Consumer, Max: r.Max, MaxBytes: r.MaxBytes,
@@ -76,18 +77,18 @@ func (c *queueConn) poll(ctx context.Context, r *queuedriver.ReceiveRequest, wai
 	go func() {
 		defer c.calls.Done()
 		defer cancel()
-		ds, err := c.receive(own, in, wait)
-		answer <- polled{ds, err}
+		ds, ended, err := c.receive(own, in, wait)
+		answer <- polled{ds, ended, err}
 	}()
 	select {
 	case a := <-answer:
-		return a.ds, a.err
+		return a.ds, a.ended, a.err
 	case <-ctx.Done():
 		abandon := func(ctx context.Context) { c.abandon(ctx, in.ReceiveID, answer, cancel) }
 		if !c.errand(abandonTimeout, abandon) {
 			cancel() // the daemon sees the request end, and hands back
 		}
-		return nil, ctx.Err()
+		return nil, false, ctx.Err()
 	}
 }
 
@@ -123,17 +124,16 @@ func (c *queueConn) handBack(ctx context.Context, ds []queuedriver.Delivery) {
 }
 
 // receive is one request.
-func (c *queueConn) receive(ctx context.Context, in wire.ReceiveRequest, wait time.Duration) ([]queuedriver.Delivery, error) {
+func (c *queueConn) receive(ctx context.Context, in wire.ReceiveRequest, wait time.Duration) (ds []queuedriver.Delivery, ended bool, err error) {
 	var out wire.ReceiveReply
 	if err := c.call(ctx, request{method: http.MethodPost, path: "/v1/receive", wait: wait}, in, &out); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	ds := make([]queuedriver.Delivery, len(out.Deliveries))
+	ds = make([]queuedriver.Delivery, len(out.Deliveries))
 	for i := range out.Deliveries {
-		var err error
 		if ds[i], err = out.Deliveries[i].Driver(); err != nil {
-			return nil, fmt.Errorf("%w: the answer cannot be read: %w", lease.ErrUnknown, err)
+			return nil, false, fmt.Errorf("%w: the answer cannot be read: %w", lease.ErrUnknown, err)
 		}
 	}
-	return ds, nil
+	return ds, out.Ended, nil
 }

@@ -155,5 +155,8 @@ func (c *Client) Queues() (queuedriver.Conn, error) {
 		return nil, fmt.Errorf("the daemon at %s serves no queues: %w", c.base, lease.ErrUnsupported)
 	}
 	c.link.join()
-	return &queueConn{caller: newCaller(c), caps: c.caps.Queues.Driver()}, nil
+	caps := c.caps.Queues.Driver()
+	// If no session can be had after all the daemon refuses it.
+	caps.Exclusive = c.caps.Queues.ExclusiveSession && c.link.mode != SessionOff
+	return &queueConn{caller: newCaller(c), caps: caps}, nil
 }

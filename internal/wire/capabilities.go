@@ -84,6 +84,7 @@ type QueueCaps struct {
 	FIFO          bool   `json:"fifo"`
 
 	CancelScheduled  bool `json:"cancel_scheduled"`
+	FairDispatch     bool `json:"fair_dispatch"`
 	ExchangeBindings bool `json:"exchange_bindings"`
 	Alternate        bool `json:"alternate"`
 	Priorities       bool `json:"priorities"`
@@ -91,7 +92,8 @@ type QueueCaps struct {
 	QueueTTL         bool `json:"queue_ttl"`
 	MaxLength        bool `json:"max_length"`
 	SingleActive     bool `json:"single_active"`
-	Exclusive        bool `json:"exclusive"`
+	Exclusive        bool `json:"exclusive" doc:"over the connection that asks"`
+	ExclusiveSession bool `json:"exclusive_session" doc:"over a session"`
 	AutoDelete       bool `json:"auto_delete"`
 	Streams          bool `json:"streams"`
 	Commit           bool `json:"commit"`
@@ -110,7 +112,7 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
+		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
 		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
 	}
 }
@@ -122,7 +124,7 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
+		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
 		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
 	}
 }

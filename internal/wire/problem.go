@@ -37,6 +37,7 @@ const (
 	CodeInUse       = "in_use"
 	CodeUnroutable  = "unroutable"
 	CodeQueueFull   = "queue_full"
+	CodeExclusive   = "exclusive"
 	CodeLimit       = "limit"
 	CodeUnsupported = "unsupported"
 	CodeUnavailable = "unavailable"
@@ -62,6 +63,7 @@ var codes = []codeInfo{
 	{CodeDeadlock, http.StatusConflict, "The request waited in a circle", lockdriver.ErrDeadlock},
 	{CodeUnroutable, http.StatusUnprocessableEntity, "The message matches no queue", queuedriver.ErrUnroutable},
 	{CodeQueueFull, http.StatusTooManyRequests, "A queue that the message matches is full", queuedriver.ErrQueueFull},
+	{CodeExclusive, http.StatusLocked, "The queue belongs to another connection", queuedriver.ErrExclusive},
 	{CodeInUse, http.StatusConflict, "It is in use", queuedriver.ErrInUse},
 	{CodeRevoked, http.StatusConflict, "The lease was revoked", lease.ErrRevoked},
 	{CodeBroken, http.StatusConflict, "The lease was broken", lease.ErrBroken},

@@ -37,6 +37,7 @@ func (r *ReceiveRequest) Driver() *queuedriver.ReceiveRequest {
 // ReceiveReply has the deliveries in queue order; none if none came in time.
 type ReceiveReply struct {
 	Deliveries []Delivery `json:"deliveries"`
+	Ended      bool       `json:"ended,omitempty" doc:"before its time, by a cancel or a detach"`
 }
 
 // CancelReceiveRequest ends a waiting receive: POST /v1/receive/cancel. It is
@@ -233,6 +234,7 @@ type QueueStats struct {
 	Bytes        int64  `json:"bytes"`
 	OldestAge    Millis `json:"oldest_age_ms"`
 	Consumers    int    `json:"consumers"`
+	Active       string `json:"active,omitempty" doc:"the active consumer of a queue that has one at a time"`
 	Published    int64  `json:"published"`
 	Duplicates   int64  `json:"duplicates"`
 	Delivered    int64  `json:"delivered"`
@@ -250,7 +252,7 @@ type QueueStats struct {
 func NewQueueStats(s *queuedriver.QueueStats) QueueStats {
 	return QueueStats{
 		Name: s.Name, Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight, Bytes: s.Bytes,
-		OldestAge: Floor(s.OldestAge), Consumers: s.Consumers,
+		OldestAge: Floor(s.OldestAge), Consumers: s.Consumers, Active: s.Active,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
 		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,
@@ -261,7 +263,7 @@ func NewQueueStats(s *queuedriver.QueueStats) QueueStats {
 func (s *QueueStats) Driver() queuedriver.QueueStats {
 	return queuedriver.QueueStats{
 		Name: s.Name, Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight, Bytes: s.Bytes,
-		OldestAge: s.OldestAge.Duration(), Consumers: s.Consumers,
+		OldestAge: s.OldestAge.Duration(), Consumers: s.Consumers, Active: s.Active,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
 		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,

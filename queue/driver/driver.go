@@ -37,6 +37,8 @@ var (
 	ErrQueueFull = errors.New("queue is full")
 	// ErrInUse: what was to be deleted has messages or bindings.
 	ErrInUse = errors.New("in use")
+	// ErrExclusive: the queue belongs to another connection.
+	ErrExclusive = errors.New("queue is exclusive to another connection")
 )
 
 // Conn is one client's connection to a backend. All methods may be called
@@ -70,6 +72,16 @@ type Conn interface {
 	// none and no error if there was none. If ctx ends, what may have
 	// been leased for this call is handed back without counting as an
 	// attempt.
+	//
+	// With Caps.FairDispatch consumers that wait take turns: messages that
+	// become ready at once are split evenly among them, as far as each asks
+	// for so many (all its receives together) and the order of keys allows;
+	// of a rest those get one more who have waited longer, and whoever got
+	// something goes to the end of the line.
+	//
+	// A consumer is there while a Receive of it waits or a delivery of it is
+	// live, and is heard of when a Receive begins or ends and when it settles.
+	// After the queue's Lease of silence it is gone.
 	Receive(ctx context.Context, r *ReceiveRequest) ([]Delivery, error)
 
 	// Settle ends or extends deliveries. len(outcomes) == len(ss) if err is
@@ -92,7 +104,9 @@ type Conn interface {
 	Result(ctx context.Context, id string) (*TxnResult, error)
 
 	// Detach says that the consumer will not receive from the queue any
-	// more. Its deliveries stay leased.
+	// more. Receives of it that wait return nothing; its deliveries stay
+	// leased. Closing a connection detaches the consumers that receive over
+	// it, where the backend knows connections.
 	Detach(ctx context.Context, queue, consumer string) error
 
 	// CancelScheduled drops the messages with this ID that wait in the queue
@@ -255,7 +269,8 @@ type QueueStats struct {
 	InFlight  int64
 	Bytes     int64         // of stored bodies, not yet acked, approximately
 	OldestAge time.Duration // of the oldest message that is not acked
-	Consumers int           // that received within the last minute
+	Consumers int           // that were heard of within the last minute
+	Active    string        // the active consumer of a SingleActive queue, if it has one
 
 	Published    int64
 	Duplicates   int64
@@ -325,6 +340,7 @@ type Caps struct {
 	FIFO          bool
 
 	CancelScheduled  bool // of a Delay or NotBefore
+	FairDispatch     bool // see Conn.Receive
 	ExchangeBindings bool // Binding.ToExchange
 	Alternate        bool // Exchange.Alternate
 	Priorities       bool // Queue.MaxPriority

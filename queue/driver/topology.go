@@ -104,7 +104,8 @@ type Queue struct {
 	// letter has no TTL of its own. Needs Caps.MessageTTL.
 	MessageTTL time.Duration
 	// Expires is after how long without consumers the queue is deleted with
-	// all that is in it. 0: never. 1 s to MaxDelay. Needs Caps.QueueTTL.
+	// all that is in it. Declaring it again or a Receive begins the time anew,
+	// as does a restart. 0: never. 1 s to MaxDelay. Needs Caps.QueueTTL.
 	Expires time.Duration
 	// MaxLength and MaxBytes bound the messages that are in the queue, in
 	// flight or not, and the bytes of their bodies. 0: no bound. A message
@@ -114,15 +115,23 @@ type Queue struct {
 	// room stays where it was, and is tried again. Needs Caps.MaxLength.
 	MaxLength, MaxBytes int64
 	Overflow            Overflow // "" means RejectPublish if there is a bound
-	// SingleActive delivers to one consumer at a time, the one that came
-	// first; the next takes over when it detaches or is gone. Needs
-	// Caps.SingleActive.
+	// SingleActive delivers to one consumer at a time. The first to come is
+	// active until it detaches or is gone, see Conn.Receive, and all its
+	// deliveries are settled or have run out; then the one is that came first
+	// of those that wait. So no two consumers ever handle messages of the
+	// queue at once, and the order is kept. Who is active is not stored: after
+	// a restart it is the consumer that has deliveries, or the first to come.
+	// Needs Caps.SingleActive.
 	SingleActive bool
-	// Exclusive admits the connection only that declared it, and deletes the
-	// queue with the connection. Needs Caps.Exclusive.
+	// Exclusive admits the connection only that declared it: to others all
+	// requests but Publish, Stats and Peek are ErrExclusive. The queue is
+	// deleted when that connection closes, or by a restart. Needs
+	// Caps.Exclusive.
 	Exclusive bool
-	// AutoDelete deletes the queue when its last consumer has left; one that
-	// never had a consumer stays. Needs Caps.AutoDelete.
+	// AutoDelete deletes the queue, with all that is in it, when its last
+	// consumer has left: it has detached or is gone, and has no deliveries.
+	// One that never had a consumer, or none since a restart, stays. Needs
+	// Caps.AutoDelete.
 	AutoDelete bool
 	// Retention bounds a stream.
 	Retention Retention

@@ -67,6 +67,7 @@ func Run(t *testing.T, h Harness) {
 		{"Exchanges", exchangeChecks},
 		{"Publish", publishChecks},
 		{"Receive", receiveChecks},
+		{"Consumers", consumerChecks},
 		{"Settle", settleChecks},
 		{"Lease", leaseChecks},
 		{"DeadLetter", deadLetterChecks},

@@ -59,10 +59,13 @@ func (q *refQueue) describe(now time.Time) driver.QueueStats {
 	if q.stream != nil {
 		st.Consumers = q.stream.readers
 	}
-	for _, at := range q.consumers {
-		if now.Sub(at) < time.Minute {
+	for _, c := range q.consumers {
+		if !c.left && (c.waiting > 0 || now.Sub(c.seen) < time.Minute) {
 			st.Consumers++
 		}
+	}
+	if q.active != nil {
+		st.Active = q.active.id
 	}
 	return st
 }
@@ -145,7 +148,7 @@ func (c *refConn) Purge(ctx context.Context, queue string) (int64, error) {
 		return 0, err
 	}
 	defer c.mu.Unlock()
-	q, err := c.find(queue)
+	q, err := c.own(queue)
 	if err != nil {
 		return 0, err
 	}

@@ -50,6 +50,7 @@ func (r *reference) settle(now time.Time, s *driver.Settlement) driver.Outcome {
 	if m == nil {
 		return driver.Outcome{Err: lease.ErrNotHeld}
 	}
+	m.consumer.seen = now
 	switch s.Verb {
 	case driver.Ack:
 		q.stats.Acked++
@@ -174,7 +175,7 @@ func (c *refConn) Redrive(ctx context.Context, req *driver.RedriveRequest) (int6
 		return 0, err
 	}
 	defer c.mu.Unlock()
-	q, err := c.find(req.Queue)
+	q, err := c.own(req.Queue)
 	if err == nil {
 		err = q.leases()
 	}

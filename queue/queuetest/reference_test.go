@@ -52,6 +52,17 @@ type flaws struct {
 	alternateAlways   bool // an alternate gets a copy of what matches, too
 	alternateForlorn  bool // an alternate can be deleted
 	endsKept          bool // bindings to a deleted exchange stay
+	firstTakesAll     bool // whoever looks first takes all that it asks for
+	restUnshared      bool // what one does not ask for is given to nobody
+	receivesTakeTurns bool // every receive counts as a consumer
+	detachLeavesWait  bool // receives go on waiting after Detach
+	activeIgnored     bool // every consumer of a single active queue gets messages
+	activeOverlaps    bool // the next is active while deliveries of the one before are live
+	neverGone         bool // silent consumers stay
+	autoDeleteHasty   bool // with the first consumer that leaves
+	expiresAnyway     bool // whether it is used or not
+	exclusiveOpen     bool // exclusive queues are everyone's
+	exclusiveStays    bool // they outlive their connection
 	cancelNothing     bool // CancelScheduled only says so
 	immortal          bool // nothing times out
 	halfRefused       bool // a full queue refuses only if it is the first that matches
@@ -84,7 +95,12 @@ type refQueue struct {
 	messages  []*refMessage // in queue order
 	scheduled []*refMessage // not in it yet
 	seen      map[string]time.Time
-	consumers map[string]time.Time
+	consumers map[string]*refConsumer
+	line      []*refConsumer // that wait
+	active    *refConsumer
+	owner     *refConn
+	used      time.Time         // last, by a consumer or a declaration
+	attended  bool              // it has had a consumer
 	stats     driver.QueueStats // counters only
 	stream    *refStream        // nil: it is none
 	next      time.Time         // nothing ends or comes due before
@@ -101,6 +117,7 @@ type refMessage struct {
 	exhausted bool      // only to be dead-lettered
 	token     lease.Token
 	flying    bool
+	consumer  *refConsumer
 	lease     time.Duration
 	until     time.Time // end of the lease
 }
@@ -125,7 +142,12 @@ type refConn struct {
 }
 
 func (c *refConn) Close() error {
-	c.once.Do(func() { close(c.closed) })
+	c.once.Do(func() {
+		close(c.closed)
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.part(c)
+	})
 	return nil
 }
 
@@ -134,7 +156,8 @@ func (c *refConn) Caps() driver.Caps {
 		Backend: "reference", Durability: driver.Memory,
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
-		Stats: true, FIFO: true, ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Commit: true, Store: "reference",
+		Stats: true, FIFO: true, FairDispatch: true, QueueTTL: true, SingleActive: true, Exclusive: true, AutoDelete: true,
+		ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -156,6 +179,7 @@ func (c *refConn) begin(ctx context.Context) (time.Time, error) {
 	now := time.Now()
 	for _, q := range c.queues {
 		c.advance(q, now)
+		c.upkeep(q, now)
 	}
 	return now, nil
 }
@@ -392,25 +416,29 @@ func (c *refConn) Receive(ctx context.Context, req *driver.ReceiveRequest) ([]dr
 		return nil, err
 	}
 	received := time.Now()
+	w, err := c.arrive(ctx, &r)
+	if err != nil {
+		return nil, err
+	}
+	defer c.depart(w)
 	for {
 		now, err := c.begin(ctx)
 		if err != nil {
 			return nil, err
 		}
-		q, err := c.find(r.Queue)
-		if err == nil && !c.flaws.streamLeases {
-			err = q.leases()
-		}
-		if err != nil {
+		if c.queues[r.Queue] != w.queue {
 			c.mu.Unlock()
-			return nil, err
+			return nil, lease.ErrNotFound
 		}
-		q.consumers[r.Consumer] = now
-		ds := c.take(q, &r, received, now)
+		ds := c.take(w, received, now)
+		if len(ds) > 0 {
+			c.departed(w)
+		}
 		changed := c.changed
+		ended := w.consumer.detached != w.detached && !c.flaws.detachLeavesWait
 		c.mu.Unlock()
 		left := r.Wait - now.Sub(received)
-		if len(ds) > 0 || left <= 0 {
+		if len(ds) > 0 || left <= 0 || ended {
 			return ds, nil
 		}
 		timer := time.NewTimer(min(left, refPoll))
@@ -425,13 +453,52 @@ func (c *refConn) Receive(ctx context.Context, req *driver.ReceiveRequest) ([]dr
 }
 
 // take leases what there is for one Receive.
-func (r *reference) take(q *refQueue, req *driver.ReceiveRequest, received, now time.Time) []driver.Delivery {
+func (r *reference) take(w *refWait, received, now time.Time) []driver.Delivery {
+	q, req := w.queue, w.request
+	ready := r.deliverable(q, now)
+	most := w.part(r.flaws, len(ready))
 	ttl := req.Lease
 	if ttl == 0 {
 		ttl = q.spec.Lease
 	}
 	var ds []driver.Delivery
 	size := 0
+	for _, m := range ready {
+		over := size+len(m.message.Body) > req.MaxBytes
+		if r.flaws.bytesOverrun {
+			over = size >= req.MaxBytes
+		}
+		if len(ds) == most || len(ds) > 0 && over {
+			break
+		}
+		size += len(m.message.Body)
+		r.token++
+		m.consumer = w.consumer
+		m.flying, m.token, m.lease, m.until = true, r.token, ttl, now.Add(ttl)
+		if r.flaws.tokensRepeat {
+			m.token = 1
+		}
+		q.soon(m.until)
+		ds = append(ds, driver.Delivery{
+			Ref:     driver.Ref{Queue: q.spec.Name, Seq: m.seq, Token: m.token},
+			Message: m.message, Route: m.route, Attempt: m.failed + 1,
+			TTL: ttl, Waited: now.Sub(received), Age: now.Sub(m.published),
+		})
+	}
+	q.stats.Delivered += int64(len(ds))
+	if len(ds) > 0 {
+		w.lastInLine()
+	}
+	return ds
+}
+
+// deliverable returns what can be leased now, in order, as far as all who wait
+// ask for it.
+func (r *reference) deliverable(q *refQueue, now time.Time) (ms []*refMessage) {
+	asked := 0
+	for _, c := range q.line {
+		asked += c.asks
+	}
 	busy := map[string]bool{} // keys of the messages in front
 	messages := q.messages
 	if r.flaws.lastFirst {
@@ -445,37 +512,23 @@ func (r *reference) take(q *refQueue, req *driver.ReceiveRequest, received, now 
 		if m.flying || blocked || m.due.After(now) || m.exhausted && !r.flaws.nowhereDelivers {
 			continue
 		}
-		over := size+len(m.message.Body) > req.MaxBytes
-		if r.flaws.bytesOverrun {
-			over = size >= req.MaxBytes
-		}
-		if len(ds) == req.Max || len(ds) > 0 && over {
+		if ms = append(ms, m); len(ms) == asked {
 			break
 		}
-		size += len(m.message.Body)
-		r.token++
-		m.flying, m.token, m.lease, m.until = true, r.token, ttl, now.Add(ttl)
-		if r.flaws.tokensRepeat {
-			m.token = 1
-		}
-		q.soon(m.until)
-		ds = append(ds, driver.Delivery{
-			Ref:     driver.Ref{Queue: q.spec.Name, Seq: m.seq, Token: m.token},
-			Message: m.message, Route: m.route, Attempt: m.failed + 1,
-			TTL: ttl, Waited: now.Sub(received), Age: now.Sub(m.published),
-		})
 	}
-	q.stats.Delivered += int64(len(ds))
-	return ds
+	return ms
 }
 
 func (c *refConn) Detach(ctx context.Context, queue, consumer string) error {
-	if _, err := c.begin(ctx); err != nil {
+	now, err := c.begin(ctx)
+	if err != nil {
 		return err
 	}
 	defer c.mu.Unlock()
-	if q := c.queues[queue]; q != nil {
-		delete(q.consumers, consumer)
+	if q := c.queues[queue]; q != nil && q.consumers[consumer] != nil {
+		q.consumers[consumer].leave()
+		c.upkeep(q, now)
+		c.wake()
 	}
 	return nil
 }

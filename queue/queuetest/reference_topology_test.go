@@ -28,9 +28,13 @@ func (c *refConn) Declare(ctx context.Context, t *driver.Topology, dryRun bool) 
 	defer c.mu.Unlock()
 	// Make it all on the side, and put it in its place when nothing is wrong.
 	made := reference{exchanges: maps.Clone(c.exchanges), queues: maps.Clone(c.queues), bindings: slices.Clone(c.bindings)}
+	if err := c.admitted(&own); err != nil {
+		return nil, err
+	}
 	changes, err := made.declare(&own)
 	if err == nil && !dryRun {
 		c.exchanges, c.queues, c.bindings = made.exchanges, made.queues, made.bindings
+		c.used(&own)
 	}
 	return changes, err
 }
@@ -61,7 +65,7 @@ func (r *reference) declare(t *driver.Topology) (changes []driver.Change, err er
 		}
 		if !ok {
 			create("queue", q.Name)
-			r.queues[q.Name] = &refQueue{spec: q, seen: map[string]time.Time{}, consumers: map[string]time.Time{}}
+			r.queues[q.Name] = &refQueue{spec: q, seen: map[string]time.Time{}, consumers: map[string]*refConsumer{}}
 			if q.Type == driver.Stream {
 				r.queues[q.Name].stream = &refStream{offsets: map[string]uint64{}}
 			}
@@ -109,7 +113,7 @@ func (c *refConn) Delete(ctx context.Context, req *driver.DeleteRequest) error {
 	var gone func(driver.Binding) bool
 	switch {
 	case req.Queue != "":
-		q, err := c.find(req.Queue)
+		q, err := c.own(req.Queue)
 		if err != nil {
 			return err
 		}
@@ -132,6 +136,9 @@ func (c *refConn) Delete(ctx context.Context, req *driver.DeleteRequest) error {
 		i := c.bound(req.Binding)
 		if i < 0 {
 			return lease.ErrNotFound
+		}
+		if q := c.queues[req.Binding.Queue]; q != nil && !c.owns(q) {
+			return driver.ErrExclusive
 		}
 		gone = func(b driver.Binding) bool { return reflect.DeepEqual(b, *req.Binding) }
 	}

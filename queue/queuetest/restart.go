@@ -29,6 +29,10 @@ var restartChecks = []check{
 	{"a key is not run twice at once", restartKey},
 	{"bindings between exchanges and alternates survive", restartExchanges},
 	{"what was committed stays, and its ID is known", restartCommit},
+	{"the active consumer stays with its deliveries", restartSingleActive},
+	{"the time of a queue that expires begins anew", restartQueueTTL},
+	{"an auto-delete queue goes when it has had consumers", restartAutoDelete},
+	{"an exclusive queue does not survive", restartExclusive},
 }
 
 func restartMessages(s *suite) {
@@ -269,4 +273,70 @@ func restartCommit(s *suite) {
 	s.restart()
 	s.want(out, "x", "y", "x", "y")
 	s.none(in)
+}
+
+func restartSingleActive(s *suite) {
+	q, ok := s.can(s.caps.SingleActive, singleActive)
+	if !ok {
+		return
+	}
+	s.bodies(to(q), "1", "2")
+	d := s.oneFor("a", q, "1")
+	s.restart()
+	s.noneFor("b", q)
+	s.ack(d)
+	s.ack(s.oneFor("a", q, "2"))
+	s.must(s.conn.Detach(s.ctx, q, "a"), "Detach")
+	s.bodies(to(q), "3")
+	s.ack(s.oneFor("b", q, "3"))
+}
+
+func restartQueueTTL(s *suite) {
+	q, ok := s.can(s.caps.QueueTTL, func(q *driver.Queue) { q.Expires = shortExpiry })
+	if !ok {
+		return
+	}
+	s.pass(s.queue("clock"), shortExpiry/2)
+	began := time.Now() // the whole time begins anew
+	s.restart()
+	s.goes(q)
+	s.notBefore("it was deleted", began, shortExpiry)
+	s.restart()
+	if s.has(q) {
+		s.Error("it came back")
+	}
+}
+
+func restartAutoDelete(s *suite) {
+	q, ok := s.can(s.caps.AutoDelete, func(q *driver.Queue) { q.AutoDelete = true })
+	if !ok {
+		return
+	}
+	s.bodies(to(q), "a")
+	d := s.oneFor("a", q, "a")
+	s.restart()
+	if !s.has(q) {
+		s.Fatal("it was deleted while a delivery was live")
+	}
+	s.ack(d)
+	s.noneFor("a", q)
+	s.must(s.conn.Detach(s.ctx, q, "a"), "Detach")
+	s.goes(q)
+	s.restart()
+	if s.has(q) {
+		s.Error("it came back")
+	}
+}
+
+func restartExclusive(s *suite) {
+	q, owner, ok := s.exclusive()
+	if !ok {
+		return
+	}
+	s.bodies(to(q), "a")
+	s.restart()
+	s.must(owner.Close(), "Close")
+	s.until(q+" is gone", func() bool { return !s.has(q) })
+	s.queue("exclusive")
+	s.none(q)
 }

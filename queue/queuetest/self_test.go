@@ -66,6 +66,7 @@ func TestReference(t *testing.T) {
 				c.Close()
 			}
 			open = nil
+			r.restart()
 		},
 		Lease:    250 * time.Millisecond,
 		Patience: patience(),

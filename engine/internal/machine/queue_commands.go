@@ -13,6 +13,7 @@ import (
 type Declare struct {
 	Topology *queuedriver.Topology // validated, defaults filled in
 	DryRun   bool
+	Conn     uint64 // that it came over, which exclusive queues belong to; 0: none
 
 	Changes []queuedriver.Change
 	Err     error
@@ -21,6 +22,7 @@ type Declare struct {
 // DeleteTopology removes one part of the topology.
 type DeleteTopology struct {
 	Request *queuedriver.DeleteRequest
+	Conn    uint64 // that it came over; 0: none
 	Err     error
 }
 
@@ -50,6 +52,7 @@ type Leased struct {
 // The shell ends a longer wait by GiveUp.
 type Receive struct {
 	Request  *queuedriver.ReceiveRequest // validated
+	Conn     uint64                      // that it came over; 0: none
 	Received lease.Instant
 	Owner    any // the shell's own, to recognise it in Finished
 
@@ -59,7 +62,7 @@ type Receive struct {
 	Leased  []Leased
 	Err     error
 
-	queue      *queue // where it waits
+	consumer   *consumer // while it waits
 	prev, next *Receive
 }
 
@@ -85,6 +88,11 @@ type CancelScheduled struct {
 // Detach forgets a consumer.
 type Detach struct{ Queue, Consumer string }
 
+// CloseConn ends a connection: its consumers leave, its exclusive queues go.
+// One that is not known, or was closed before, is none. A command that comes
+// over it later opens it again.
+type CloseConn struct{ Conn uint64 }
+
 // ReadStats reads.
 type ReadStats struct {
 	Request *queuedriver.StatsRequest
@@ -95,6 +103,7 @@ type ReadStats struct {
 // Purge drops what is not in flight.
 type Purge struct {
 	Queue   string
+	Conn    uint64 // that it came over; 0: none
 	Dropped int64
 	Err     error
 }
@@ -103,6 +112,7 @@ type Purge struct {
 // what fits one round; Next is the one to go on with, 0 at the end.
 type Redrive struct {
 	Request *queuedriver.RedriveRequest // validated
+	Conn    uint64                      // that it came over; 0: none
 	From    uint64
 
 	Moved int64
@@ -126,6 +136,7 @@ func (*GiveUp) command()          {}
 func (*Settle) command()          {}
 func (*CancelScheduled) command() {}
 func (*Detach) command()          {}
+func (*CloseConn) command()       {}
 func (*ReadStats) command()       {}
 func (*Purge) command()           {}
 func (*Redrive) command()         {}

@@ -137,7 +137,7 @@ func (q *queue) peeked(now Time, seq uint64, rec *record.Message) queuedriver.Pe
 // Redrive moves messages that are not in flight to their original route, or
 // to the one that is asked for.
 func (m *Queues) Redrive(now Time, ch Changes, view View, c *Redrive) {
-	q, err := m.find(c.Request.Queue)
+	q, err := m.findFor(c.Conn, c.Request.Queue)
 	if err == nil {
 		err = q.notStream()
 	}
@@ -205,7 +205,7 @@ func (m *Queues) redrive(now Time, ch Changes, q *queue, e entry, rec *record.Me
 
 // Purge drops every message that is not in flight, scheduled ones too.
 func (m *Queues) Purge(ch Changes, c *Purge) {
-	q, err := m.find(c.Queue)
+	q, err := m.findFor(c.Conn, c.Queue)
 	if err != nil {
 		c.Err = err
 		return

@@ -59,7 +59,7 @@ func (h *harness) receive(queue string, max int) []Leased {
 	for range 3 { // a window may have to be loaded first
 		r := &Receive{Received: h.now.Mono, Request: &queuedriver.ReceiveRequest{Queue: queue, Consumer: "c", Max: max, MaxBytes: 1 << 20}}
 		h.round(func() { h.m.Receive(h.now, r) })
-		if r.queue != nil {
+		if r.consumer != nil {
 			h.round(func() {})
 		}
 		if r.Err != nil {

@@ -70,7 +70,25 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 	if q.stream != nil {
 		m.restoreStream(now, view, q, s.Offsets)
 	}
+	if q.watched() { // its time begins anew; no connection is left
+		q.used, q.orphaned = now.Mono, q.spec.Exclusive
+		m.watch(q, now.Mono)
+	}
 	return m.restoreFetches(now, view, q, s.Fetches)
+}
+
+// restoreConsumer brings back the consumer of live deliveries. If only one may
+// be active it is that one.
+func (m *Queues) restoreConsumer(now Time, q *queue, f *fetch) {
+	c, err := m.consumer(q, f.rec.Consumer, now.Mono)
+	if err != nil {
+		return
+	}
+	f.consumer = c
+	c.fetches++
+	if q.spec.SingleActive && q.active == nil {
+		q.active = c
+	}
 }
 
 // restoredAck reports whether seq was acked, before anything is loaded.
@@ -116,6 +134,7 @@ func (m *Queues) restoreFetches(now Time, view View, q *queue, fetches map[uint6
 		f.live = len(f.flights)
 		if f.live > 0 {
 			m.fetches.push(f)
+			m.restoreConsumer(now, q, f)
 		}
 	}
 	return nil

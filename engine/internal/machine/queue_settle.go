@@ -32,6 +32,7 @@ func (m *Queues) settle(now Time, ch Changes, view View, s *queuedriver.Settleme
 		return queuedriver.Outcome{Err: err}
 	}
 	m.touch(q)
+	f.heard(now)
 	switch s.Verb {
 	case queuedriver.Ack:
 		q.counters.Acked++

@@ -64,8 +64,16 @@ type queue struct {
 	unread     bool             // the store could not read its index the last time
 	late       map[uint64]int64 // timed out, since when, but cannot be dead-lettered
 
-	receivers receiverList
-	consumers map[string]lease.Instant // last seen
+	line      consumerList // those that wait
+	polls     int          // receives that do not wait for long
+	consumers map[string]*consumer
+	active    *consumer     // of a queue with a single active one; nil: the next to come
+	watch     watchSlot     // if it is watched
+	used      lease.Instant // when it last had a consumer, or was declared
+	attended  bool          // it has had a consumer
+	owner     *connection   // of an exclusive queue
+	orphaned  bool          // the owner is gone
+	swept     lease.Instant // when its consumers were
 
 	// What the round has to write.
 	pending      []record.Message // published, not yet sealed into blocks
@@ -118,13 +126,14 @@ type flight struct {
 
 // fetch is a set of flights that began together and share a record.
 type fetch struct {
-	id      uint64
-	queue   *queue
-	rec     record.Fetch
-	flights []flight
-	live    int
-	at      lease.Instant // when the first of them may end
-	index   int           // in the heap
+	id       uint64
+	queue    *queue
+	consumer *consumer // nil: not remembered
+	rec      record.Fetch
+	flights  []flight
+	live     int
+	at       lease.Instant // when the first of them may end
+	index    int           // in the heap
 }
 
 func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
@@ -139,13 +148,14 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		attempts:  make(map[uint64]record.Attempt),
 		waiting:   make(map[uint64]waiter),
 		timers:    [timersOfQueue]wallTimer{{index: -1}, {index: -1}},
-		consumers: make(map[string]lease.Instant),
+		consumers: make(map[string]*consumer),
 		seen:      make(map[string]struct{}),
 	}
 	q.makeLevels()
 	if spec.Type == queuedriver.Stream {
 		q.stream = newStream()
 	}
+	q.watch = watchSlot{queue: q, index: -1}
 	return q
 }
 

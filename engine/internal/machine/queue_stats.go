@@ -37,15 +37,22 @@ func (m *Queues) Stats(now Time, view View, c *ReadStats) {
 }
 
 func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
-	for r := q.receivers.first; r != nil; r = r.next {
-		if _, known := q.consumers[r.Request.Consumer]; known {
-			q.consumers[r.Request.Consumer] = now.Mono
+	consumers := 0
+	for _, c := range q.consumers {
+		switch {
+		case c.left:
+		case c.receivers.first != nil || now.Mono.Sub(c.seen) <= consumerSeen:
+			consumers++
+		case !c.busy() && !q.watched():
+			m.forget(c)
 		}
 	}
-	for id, seen := range q.consumers {
-		if now.Mono.Sub(seen) > consumerSeen {
-			delete(q.consumers, id)
-		}
+	if q.stream != nil {
+		consumers = q.stream.readers.n // that wait
+	}
+	active := ""
+	if q.active != nil {
+		active = q.active.id
 	}
 	c := &q.counters
 	return queuedriver.QueueStats{
@@ -55,7 +62,8 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		InFlight:     int64(len(q.flights)),
 		Bytes:        c.Bytes,
 		OldestAge:    m.oldest(now, view, q),
-		Consumers:    q.listeners(),
+		Consumers:    consumers,
+		Active:       active,
 		Published:    c.Published,
 		Duplicates:   c.Duplicates,
 		Delivered:    c.Delivered,
@@ -68,14 +76,6 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		Overflowed:   c.Overflowed,
 		Refused:      c.Refused,
 	}
-}
-
-// listeners is how many consumers there are, of a stream: readers that wait.
-func (q *queue) listeners() int {
-	if q.stream != nil {
-		return q.stream.readers.n
-	}
-	return len(q.consumers)
 }
 
 // oldest returns the age of the first message that is left.

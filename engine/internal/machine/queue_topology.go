@@ -22,6 +22,7 @@ type plan struct {
 	newBinding  map[path][]queuedriver.Binding
 	leading     map[target]int // new bindings by where they lead
 	leaving     map[string]int // and by their exchange
+	conn        uint64
 }
 
 // target is where a binding leads: one of both.
@@ -38,6 +39,7 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 		leading:     make(map[target]int),
 		leaving:     make(map[string]int),
 	}
+	p.conn = c.Conn
 	if c.Err = m.plan(p, c.Topology); c.Err != nil {
 		return
 	}
@@ -53,8 +55,12 @@ func (m *Queues) Declare(ch Changes, c *Declare) {
 		m.lastID++
 		q := m.newQueue(m.lastID, &p.queues[i])
 		m.add(q)
+		m.own(q, c.Conn)
 		ch.PutQueue(&record.Queue{ID: q.id, Spec: q.spec})
 		m.touch(q)
+	}
+	for i := range c.Topology.Queues {
+		m.queues[c.Topology.Queues[i].Name].used = m.mono
 	}
 	for i := range p.bindings {
 		b := p.bindings[i]
@@ -119,11 +125,19 @@ func (m *Queues) planQueue(p *plan, spec *queuedriver.Queue) error {
 	if q := m.queues[spec.Name]; q != nil {
 		have, ok = q.spec, true
 	}
+	if q := m.queues[spec.Name]; q != nil {
+		if err := q.allow(p.conn); err != nil {
+			return err
+		}
+	}
 	if ok {
 		if diff := queueDiff(&have, spec); diff != "" {
 			return fmt.Errorf("queue %q is declared with %s: %w", spec.Name, diff, lease.ErrConflict)
 		}
 		return nil
+	}
+	if spec.Exclusive && p.conn == 0 {
+		return fmt.Errorf("exclusive queue %q without a connection: %w", spec.Name, lease.ErrUnsupported)
 	}
 	if len(m.queues)+len(p.queues) >= MaxQueues {
 		return fmt.Errorf("%d queues at most: %w", MaxQueues, lease.ErrLimit)
@@ -190,7 +204,11 @@ func (m *Queues) checkEnds(p *plan, spec *queuedriver.Binding) error {
 	exchanges := []string{spec.Exchange}
 	if spec.ToExchange != "" {
 		exchanges = append(exchanges, spec.ToExchange)
-	} else if _, planned := p.newQueue[spec.Queue]; !planned && m.queues[spec.Queue] == nil {
+	} else if q := m.queues[spec.Queue]; q != nil {
+		if err := q.allow(p.conn); err != nil {
+			return err
+		}
+	} else if _, planned := p.newQueue[spec.Queue]; !planned {
 		return fmt.Errorf("binding %s: queue %q: %w", bindingName(spec), spec.Queue, lease.ErrNotFound)
 	}
 	for _, name := range exchanges {
@@ -293,9 +311,9 @@ func (m *Queues) DeleteTopology(ch Changes, c *DeleteTopology) {
 	case r.Exchange != "":
 		c.Err = m.deleteExchange(ch, r)
 	case r.Queue != "":
-		c.Err = m.deleteQueue(ch, r)
+		c.Err = m.deleteQueue(ch, c)
 	case r.Binding != nil:
-		c.Err = m.deleteBinding(ch, r.Binding)
+		c.Err = m.deleteBinding(ch, c)
 	}
 }
 
@@ -324,25 +342,40 @@ func (m *Queues) deleteExchange(ch Changes, r *queuedriver.DeleteRequest) error 
 	return nil
 }
 
-func (m *Queues) deleteBinding(ch Changes, spec *queuedriver.Binding) error {
+func (m *Queues) deleteBinding(ch Changes, c *DeleteTopology) error {
+	spec := c.Request.Binding
+	var b *binding
 	if e := m.exchanges[spec.Exchange]; e != nil {
-		if b := e.find(spec); b != nil {
-			b.unbind()
-			ch.DeleteBinding(&b.spec)
-			return nil
+		b = e.find(spec)
+	}
+	if b == nil {
+		return fmt.Errorf("binding %s: %w", bindingName(spec), lease.ErrNotFound)
+	}
+	if b.queue != nil {
+		if err := b.queue.allow(c.Conn); err != nil {
+			return err
 		}
 	}
-	return fmt.Errorf("binding %s: %w", bindingName(spec), lease.ErrNotFound)
+	b.unbind()
+	ch.DeleteBinding(&b.spec)
+	return nil
 }
 
-func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
-	q, err := m.find(r.Queue)
+func (m *Queues) deleteQueue(ch Changes, c *DeleteTopology) error {
+	r := c.Request
+	q, err := m.findFor(c.Conn, r.Queue)
 	if err != nil {
 		return err
 	}
 	if n := q.counters.Live + q.counters.Delayed; r.IfEmpty && n > 0 {
 		return fmt.Errorf("queue %q has %d messages: %w", r.Queue, n, queuedriver.ErrInUse)
 	}
+	m.dropQueue(ch, q)
+	return nil
+}
+
+// dropQueue deletes a queue with all that is in it.
+func (m *Queues) dropQueue(ch Changes, q *queue) {
 	q.leading.unbindAll(ch)
 	for _, f := range q.flights {
 		if f.fetch != nil && f.fetch.index >= 0 {
@@ -361,8 +394,25 @@ func (m *Queues) deleteQueue(ch Changes, r *queuedriver.DeleteRequest) error {
 	m.due.set(q, 0)
 	m.expiries.set(q, 0)
 	ch.DeleteQueue(&record.Queue{ID: q.id, Spec: q.spec})
+	m.unwatch(q)
+	for _, x := range q.consumers {
+		x.over(nil)
+	}
+	if q.owner != nil {
+		delete(q.owner.queues, q)
+	}
 	m.touch(q) // its receivers are told
-	return nil
+}
+
+// own notes that a queue is in use from now on, and by whom.
+func (m *Queues) own(q *queue, conn uint64) {
+	if q.spec.Exclusive {
+		q.owner = m.connection(conn)
+		q.owner.queues[q] = struct{}{}
+	}
+	if q.used = m.mono; q.spec.Expires > 0 {
+		m.watch(q, m.mono.Add(q.spec.Expires))
+	}
 }
 
 // ReadTopology returns everything declared, sorted.

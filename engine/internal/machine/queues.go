@@ -14,11 +14,7 @@ import (
 const (
 	MaxQueues    = 100_000
 	MaxExchanges = 10_000
-	MaxConsumers = 10_000 // remembered per queue
 )
-
-// consumerSeen is how long a consumer counts after its last receive.
-const consumerSeen = time.Minute
 
 // maxFaults bounds what Faults returns.
 const maxFaults = 100
@@ -60,6 +56,9 @@ type Queues struct {
 	lastID    uint32
 	round     uint64 // marks the exchanges and queues that a message goes to
 	routing   routing
+	conns     map[uint64]*connection
+	arrivals  uint64        // of consumers
+	mono      lease.Instant // of this round
 
 	fetches  fetchHeap
 	retries  retryHeap
@@ -69,12 +68,16 @@ type Queues struct {
 	expiries dueHeap  // those that have messages with a TTL
 	trims    trimHeap // streams, by when their retention is to be looked at
 	leaps    leaps    // of the wall clock
+	watches  watchHeap
 	sorted   []string // names of queues
 	faults   []error
 	room     error // why nothing may grow; nil: there is room
 
 	unwritten int // bytes of bodies that Dispatch will write
 	steps     int // see roundSteps
+
+	gathered []entry // used again
+	taking   []taker
 }
 
 // NewQueues returns a machine without queues; Restore fills it.
@@ -85,6 +88,7 @@ func NewQueues(tokens *Tokens) *Queues {
 		tokens:    tokens,
 		exchanges: make(map[string]*exchange),
 		queues:    make(map[string]*queue),
+		conns:     make(map[uint64]*connection),
 	}
 }
 
@@ -99,6 +103,7 @@ func (m *Queues) roundFull() bool { return m.unwritten >= roundBytes || m.steps 
 // Tick lets pass what is due: leases that ran out, retries and scheduled
 // messages whose time has come; and loads what queues need for deliveries.
 func (m *Queues) Tick(now Time, ch Changes, view View) {
+	m.mono = now.Mono
 	for f := m.fetches.min(); f != nil && f.at < now.Mono && !m.roundFull(); f = m.fetches.min() {
 		m.expire(now, ch, view, f)
 	}
@@ -117,6 +122,7 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	for q := m.trims.min(); q != nil && q.stream.at <= now.Mono && !m.roundFull(); q = m.trims.min() {
 		m.trim(now, ch, view, q)
 	}
+	m.tendAll(now, ch)
 	hungry := m.hungry
 	m.hungry = nil
 	for _, q := range hungry {
@@ -211,6 +217,9 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	}
 	if q := m.expiries.min(); q != nil {
 		earlier(now.Mono.Add(time.Duration(max(0, q.timers[expiryTimer].at-now.Wall))))
+	}
+	if len(m.watches) > 0 {
+		earlier(m.watches[0].at)
 	}
 	if q := m.due.min(); q != nil {
 		left := time.Duration(max(0, q.timers[dueTimer].at-now.Wall))
