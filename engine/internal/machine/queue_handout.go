@@ -129,7 +129,7 @@ func (m *Queues) takers(q *queue) (takers []taker, most, size int) {
 // a rest that cannot be split the first get one each.
 func share(takers []taker, n int) {
 	for open := len(takers); n > 0 && open > 0; {
-		each := (n + open - 1) / open
+		each := max(1, n/open)
 		open = 0
 		for i := range takers {
 			t := &takers[i]

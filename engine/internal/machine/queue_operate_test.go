@@ -22,7 +22,7 @@ func newHarness(t *testing.T, top *queuedriver.Topology) *harness {
 	t.Helper()
 	h := &harness{t: t, now: Time{Mono: 1, Wall: 1_700_000_000_000_000_000}, store: newFakeStore()}
 	h.m = h.store.reopen(h.now, defaultLimits)
-	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, MaxLength: true, MessageTTL: true}); err != nil {
+	if err := top.Validate(&queuedriver.Caps{MinLease: time.Second, MaxLease: time.Hour, Priorities: true, MaxLength: true, MessageTTL: true, SingleActive: true, AutoDelete: true, QueueTTL: true, Exclusive: true}); err != nil {
 		t.Fatal(err)
 	}
 	c := &Declare{Topology: top}
