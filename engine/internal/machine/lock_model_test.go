@@ -57,6 +57,7 @@ type lockModel struct {
 	fault   string
 	cuts    int  // deadlocks
 	blind   bool // replies of this round are lost
+	watch   watchModel
 }
 
 // lockClient is one holder of its names, as it sees itself.
@@ -124,13 +125,21 @@ func (m *lockModel) round() {
 		m.act(m.clients[m.rng.IntN(len(m.clients))])
 		m.hear()
 	}
+	if m.rng.IntN(3) > 0 {
+		m.watch.listen(m.locks)
+	}
 	m.locks.Write(m.now, m.disk)
 	m.hear()
+	m.watch.check(m.now, m.locks)
+	if m.watch.fault != "" {
+		m.failf("watch: %s", m.watch.fault)
+	}
 	if m.blind {
 		if m.rng.IntN(2) == 0 {
 			m.disk = m.before
 		}
 		m.open()
+		m.watch = watchModel{}
 		for _, c := range m.clients {
 			c.await = nil
 		}
@@ -171,6 +180,8 @@ func (m *lockModel) act(c *lockClient) {
 		m.revoke(c)
 	case c.holds(m.now) && n < 8:
 		m.release(c)
+	case c.holds(m.now) && n < 10:
+		m.setValue(c)
 	case c.holds(m.now):
 		m.renew(c)
 	case c.await != nil && n < 6:
@@ -284,6 +295,15 @@ func (m *lockModel) renew(c *lockClient) {
 	}
 }
 
+// setValue replaces the value of a grant that the client believes in.
+func (m *lockModel) setValue(c *lockClient) {
+	cmd := &SetLockValue{Ref: c.refs(0)[0], Value: []byte{byte(m.rng.IntN(3) + 1)}}
+	m.locks.SetValue(m.now, m.disk, cmd)
+	if cmd.Err != nil && !m.blind {
+		m.failf("%v: the value of a lease that was believed in: %v", c, cmd.Err)
+	}
+}
+
 // revoke has an operator act on what the client may hold.
 func (m *lockModel) revoke(c *lockClient) {
 	if c.tokens == nil || m.blind {
@@ -306,6 +326,10 @@ func (m *lockModel) revoke(c *lockClient) {
 // hear delivers the awaits that finished.
 func (m *lockModel) hear() {
 	for _, cmd := range m.locks.Finished {
+		if next, ok := cmd.(*NextEvents); ok {
+			m.watch.apply(next)
+			continue
+		}
 		a := cmd.(*Await)
 		c := a.Owner.(*lockClient)
 		if m.blind || c.await != a {
