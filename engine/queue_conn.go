@@ -70,6 +70,7 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		Commit:           true,
 		Priorities:       true,
 		Streams:          true,
+		Schedules:        true,
 		MaxLength:        true,
 		MessageTTL:       true,
 		FairDispatch:     true,

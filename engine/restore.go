@@ -56,9 +56,13 @@ func (c *core) restoreTopology(now machine.Time) error {
 	if err != nil {
 		return err
 	}
-	return c.store.Bindings(func(b *queuedriver.Binding) error {
+	err = c.store.Bindings(func(b *queuedriver.Binding) error {
 		return c.queues.RestoreBinding(*b)
 	})
+	if err != nil {
+		return err
+	}
+	return c.restoreSchedules()
 }
 
 func (c *core) restoreQueue(now machine.Time, q *record.Queue) error {

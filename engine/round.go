@@ -167,6 +167,7 @@ func (c *core) passQueue(now machine.Time, b *store.Batch, cmd machine.Command) 
 		c.queues.Redrive(now, b, c.store, cmd)
 	default:
 		c.passStream(b, cmd)
+		c.passSchedule(now, b, cmd)
 	}
 	return true
 }
@@ -190,7 +191,7 @@ func (c *core) grows(cmd machine.Command) bool {
 	switch cmd := cmd.(type) {
 	case *machine.Acquire:
 		return !c.locks.Knows(cmd.Request.Name, cmd.Request.Holder)
-	case *machine.Publish, *machine.Redrive:
+	case *machine.Publish, *machine.Redrive, *machine.PutSchedule:
 		return true
 	case *machine.Declare:
 		return !cmd.DryRun
@@ -213,6 +214,6 @@ func (c *core) finish(r *round, from *machine.Finished) {
 // report logs what the machine could not tell a caller.
 func (c *core) report() {
 	for _, err := range c.queues.Faults() {
-		c.logger.Error("reading a queue from the store failed", "error", err)
+		c.logger.Error("a queue or a schedule could not do what was due", "error", err)
 	}
 }

@@ -37,6 +37,12 @@ type (
 	From = driver.From
 	// StreamMessage is one message of a stream.
 	StreamMessage = driver.StreamMessage
+	// Schedule publishes a message at each of its ticks.
+	Schedule = driver.Schedule
+	// ScheduleInfo describes a schedule.
+	ScheduleInfo = driver.ScheduleInfo
+	// Missed says what becomes of ticks that were missed.
+	Missed = driver.Missed
 	// Offset is how far a named consumer of a stream has come.
 	Offset = driver.Offset
 	// Binding sends what an exchange gets to a queue or another exchange.
@@ -86,6 +92,19 @@ const (
 	FromFirst  = driver.FromFirst
 	FromLast   = driver.FromLast
 	FromNext   = driver.FromNext
+)
+
+// What can become of missed ticks.
+const (
+	MissedAll    = driver.MissedAll
+	MissedLatest = driver.MissedLatest
+	MissedSkip   = driver.MissedSkip
+)
+
+// Headers of the messages that schedules publish.
+const (
+	HeaderSchedule = driver.HeaderSchedule
+	HeaderTick     = driver.HeaderTick
 )
 
 // What a full queue does.

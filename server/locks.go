@@ -302,7 +302,7 @@ func validList(name, prefix, after string, valid func(field, s string) error) er
 	return nil
 }
 
-func orDefault(n, d int) int {
+func orDefault(n, d int) int { //nolint:unparam // each list has a default of its own
 	if n == 0 {
 		return d
 	}

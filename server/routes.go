@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 )
@@ -31,7 +32,7 @@ type route struct {
 }
 
 // routes is the whole interface.
-func routes() []route { return append(mainRoutes(), streamRoutes()...) }
+func routes() []route { return slices.Concat(mainRoutes(), streamRoutes(), scheduleRoutes()) }
 
 func mainRoutes() []route {
 	const get, post, put, del = http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete

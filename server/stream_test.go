@@ -63,3 +63,16 @@ func FuzzStreamQuery(f *testing.F) {
 		}
 	})
 }
+
+func tourOfSchedules(t *testing.T, d *daemon) {
+	t.Helper()
+	d.ok("PUT", "/v1/topology", `{"queues":[{"name":"reports"}]}`, &wire.TopologyReply{})
+	d.ok("PUT", "/v1/schedules", `{"name":"nightly","cron":"0 2 * * *","time_zone":"Europe/Berlin","key":"reports","message":{"body":"go"},"missed":"latest"}`, nil)
+	var list wire.SchedulesReply
+	d.ok("GET", "/v1/schedules?prefix=night", "", &list)
+	if len(list.Schedules) != 1 || list.Schedules[0].Cron != "0 2 * * *" || *list.Schedules[0].Message.Body != "go" || list.Schedules[0].NextTick == nil {
+		t.Errorf("the schedules are %+v", list)
+	}
+	d.ok("DELETE", "/v1/schedules?name=nightly", "", nil)
+	d.ok("DELETE", "/v1/queues?name=reports", "", nil)
+}

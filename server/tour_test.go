@@ -19,6 +19,7 @@ func TestTour(t *testing.T) {
 	tourOfQueues(t, d)
 	tourOfCommits(t, d)
 	tourOfStreams(t, d)
+	tourOfSchedules(t, d)
 	for _, path := range []string{"/v1/capabilities", "/openapi.json", "/metrics", "/healthz", "/readyz"} {
 		d.ok("GET", path, "", jsonOf(path))
 	}

@@ -96,6 +96,7 @@ type QueueCaps struct {
 	ExclusiveSession bool `json:"exclusive_session" doc:"over a session"`
 	AutoDelete       bool `json:"auto_delete"`
 	Streams          bool `json:"streams"`
+	Schedules        bool `json:"schedules"`
 	Commit           bool `json:"commit"`
 
 	Store string `json:"store,omitempty" doc:"commits can name locks if it is that of the locks"`
@@ -112,7 +113,7 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
+		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Schedules: c.Schedules, Commit: c.Commit, Store: c.Store,
 		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
 	}
 }
@@ -124,7 +125,7 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		OrderKey: c.OrderKey, Delay: c.Delay, DelayedNack: c.DelayedNack, Extend: c.Extend, DeadLetter: c.DeadLetter,
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
-		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Commit: c.Commit, Store: c.Store,
+		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Schedules: c.Schedules, Commit: c.Commit, Store: c.Store,
 		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
 	}
 }

@@ -126,6 +126,7 @@ type Conn interface {
 	Redrive(ctx context.Context, r *RedriveRequest) (int64, error)
 
 	Streams
+	Scheduler
 
 	// Close frees the connection; its deliveries are left to their leases.
 	// Calls under way return lease.ErrClosed. Idempotent; waits for the
@@ -351,6 +352,7 @@ type Caps struct {
 	Exclusive        bool
 	AutoDelete       bool
 	Streams          bool
+	Schedules        bool
 	Commit           bool // Conn.Commit and Conn.Result
 
 	// Store names what the backend keeps everything in, if it keeps locks

@@ -33,6 +33,11 @@ const (
 	MaxRetentionAge     = 10 * 366 * 24 * time.Hour
 	MaxQueueLength      = 1 << 50 // of MaxLength, MaxBytes and Retention's counts
 	MaxOffsets          = 1000    // consumers of one stream that have saved an offset
+	MaxSchedules        = 10_000
+	MaxScheduleName     = 100      // bytes: with the tick it is the ID of a message
+	MaxCron             = 255      // bytes of an expression, or of a time zone's name
+	MaxScheduleBody     = 16 << 10 // bytes
+	MaxMissedTicks      = 1000     // of one schedule that are published late
 	MaxList             = 1000
 	DefaultList         = 100
 	MaxPeek             = 1000

@@ -103,7 +103,7 @@ func (r *StatsRequest) Validate() error {
 	if err := lease.ValidateText("after", r.After, 0, MaxName); err != nil {
 		return err
 	}
-	return validMax("max", r.Max, MaxList)
+	return validMax(r.Max, MaxList)
 }
 
 // Validate checks a request.
@@ -111,7 +111,7 @@ func (r *PeekRequest) Validate() error {
 	if err := ValidateQueueName("queue", r.Queue); err != nil {
 		return err
 	}
-	return validMax("max", r.Max, MaxPeek)
+	return validMax(r.Max, MaxPeek)
 }
 
 // Validate checks a request.
@@ -124,12 +124,12 @@ func (r *RedriveRequest) Validate() error {
 			return err
 		}
 	}
-	return validMax("max", r.Max, MaxRedrive)
+	return validMax(r.Max, MaxRedrive)
 }
 
-func validMax(field string, n, most int) error {
+func validMax(n, most int) error {
 	if n < 0 || n > most {
-		return lease.Invalidf(field, "must be 1 to %d, or 0 for the default, is %d", most, n)
+		return lease.Invalidf("max", "must be 1 to %d, or 0 for the default, is %d", most, n)
 	}
 	return nil
 }

@@ -120,3 +120,13 @@ func (b bare) Offsets(context.Context, string, string) ([]driver.Offset, error) 
 func (b bare) DeleteOffset(context.Context, string, string) error {
 	return unsupported("DeleteOffset")
 }
+
+func (b bare) PutSchedule(context.Context, *driver.Schedule) error {
+	return unsupported("PutSchedule")
+}
+
+func (b bare) DeleteSchedule(context.Context, string) error { return unsupported("DeleteSchedule") }
+
+func (b bare) Schedules(context.Context, *driver.SchedulesRequest) ([]driver.ScheduleInfo, error) {
+	return nil, unsupported("Schedules")
+}

@@ -80,6 +80,7 @@ func Run(t *testing.T, h Harness) {
 		{"Limits", limitChecks},
 		{"Inspect", inspectChecks},
 		{"Stream", streamChecks},
+		{"Schedule", scheduleChecks},
 		{"Commit", commitChecks},
 	}
 	if h.Restart != nil {

@@ -26,6 +26,7 @@ type reference struct {
 	mu        sync.Mutex
 	exchanges map[string]driver.Exchange
 	queues    map[string]*refQueue
+	schedules map[string]*refSchedule
 	bindings  []driver.Binding
 	locks     map[string]driver.LockRef
 	results   map[string]*refResult
@@ -87,6 +88,10 @@ type flaws struct {
 	streamLeases      bool // messages of a stream can be received
 	offsetsMonotone   bool // an offset does not go back
 	offsetsUnlimited  bool // any number of them is kept
+	ticksTwice        bool // a tick publishes twice
+	ticksVanish       bool // a tick that leads nowhere is forgotten
+	putRestarts       bool // a schedule that is put again begins anew
+	pauseIgnored      bool // a schedule that is paused goes on
 }
 
 type refQueue struct {
@@ -126,6 +131,7 @@ func newReference() *reference {
 	return &reference{
 		exchanges: map[string]driver.Exchange{},
 		queues:    map[string]*refQueue{},
+		schedules: map[string]*refSchedule{},
 		locks:     map[string]driver.LockRef{},
 		results:   map[string]*refResult{},
 		changed:   make(chan struct{}),
@@ -157,7 +163,7 @@ func (c *refConn) Caps() driver.Caps {
 		DeliveryFence: true, Dedup: true, OrderKey: true, Delay: true, DelayedNack: true, Extend: true,
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
 		Stats: true, FIFO: true, FairDispatch: true, QueueTTL: true, SingleActive: true, Exclusive: true, AutoDelete: true,
-		ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Commit: true, Store: "reference",
+		ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Schedules: true, Commit: true, Store: "reference",
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }
@@ -177,6 +183,7 @@ func (c *refConn) begin(ctx context.Context) (time.Time, error) {
 		return time.Time{}, err
 	}
 	now := time.Now()
+	c.tick(now)
 	for _, q := range c.queues {
 		c.advance(q, now)
 		c.upkeep(q, now)

@@ -21,6 +21,7 @@ var restartChecks = []check{
 	{"schedules survive", restartDelay},
 	{"a cancelled schedule stays cancelled", restartCancel},
 	{"priorities survive", restartPriorities},
+	{"each tick of a schedule comes once", restartSchedule},
 	{"a stream, its numbers and its offsets survive", restartStream},
 	{"bounds survive", restartLength},
 	{"TTLs go on", restartTTL},

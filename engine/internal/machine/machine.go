@@ -76,6 +76,10 @@ type Changes interface {
 	PutOffset(q uint32, consumer string, offset uint64)
 	DeleteOffset(q uint32, consumer string)
 
+	PutSchedule(s *queuedriver.Schedule)
+	PutScheduleState(name string, s *record.ScheduleState)
+	DeleteSchedule(name string) // and its state
+
 	PutResult(class byte, bucket int64, id string, r *record.Result)
 	DropResults(class byte, below int64) // all buckets of the class before this one
 	PutLevels(q uint32, lower []record.Level)

@@ -19,6 +19,8 @@ type fakeStore struct {
 	exchanges map[string]queuedriver.Exchange
 	bindings  map[string]queuedriver.Binding
 	queues    map[uint32]*fakeQueue
+	schedules map[string]queuedriver.Schedule
+	states    map[string]record.ScheduleState
 	results   map[fakeResult]record.Result
 }
 
@@ -49,6 +51,8 @@ func newFakeStore() *fakeStore {
 		exchanges: make(map[string]queuedriver.Exchange),
 		bindings:  make(map[string]queuedriver.Binding),
 		queues:    make(map[uint32]*fakeQueue),
+		schedules: make(map[string]queuedriver.Schedule),
+		states:    make(map[string]record.ScheduleState),
 		results:   make(map[fakeResult]record.Result),
 	}
 }
@@ -238,6 +242,21 @@ func (s *fakeStore) PutOffset(q uint32, consumer string, offset uint64) {
 }
 func (s *fakeStore) DeleteOffset(q uint32, consumer string) {
 	s.of(q, func(f *fakeQueue) { delete(f.offsets, consumer) })
+}
+
+func (s *fakeStore) PutSchedule(spec *queuedriver.Schedule) {
+	c := *spec
+	s.add(func() { s.schedules[c.Name] = c })
+}
+func (s *fakeStore) PutScheduleState(name string, state *record.ScheduleState) {
+	c := *state
+	s.add(func() { s.states[name] = c })
+}
+func (s *fakeStore) DeleteSchedule(name string) {
+	s.add(func() {
+		delete(s.schedules, name)
+		delete(s.states, name)
+	})
 }
 
 func (s *fakeStore) LoadIndex(q uint32, from uint64, most int) ([]record.IndexBlock, error) {

@@ -73,6 +73,12 @@ type Queues struct {
 	faults   []error
 	room     error // why nothing may grow; nil: there is room
 
+	schedules     map[string]*recurring
+	scheduleNames []string // sorted
+	ticks         tickHeap
+	held          []*recurring  // that wait for room
+	heldUntil     lease.Instant // when it is looked for
+
 	unwritten int // bytes of bodies that Dispatch will write
 	steps     int // see roundSteps
 
@@ -89,6 +95,7 @@ func NewQueues(tokens *Tokens) *Queues {
 		exchanges: make(map[string]*exchange),
 		queues:    make(map[string]*queue),
 		conns:     make(map[uint64]*connection),
+		schedules: make(map[string]*recurring),
 	}
 }
 
@@ -118,6 +125,7 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	for q := m.due.min(); q != nil && q.timers[dueTimer].at <= now.Wall && m.room == nil && !m.roundFull(); q = m.due.min() {
 		m.loadDue(now, ch, view, q)
 	}
+	m.tick(now, ch, view)
 	m.leaps.watch(now)
 	for q := m.trims.min(); q != nil && q.stream.at <= now.Mono && !m.roundFull(); q = m.trims.min() {
 		m.trim(now, ch, view, q)
@@ -211,6 +219,9 @@ func (m *Queues) NextWake(now Time) (at lease.Instant, ok bool) {
 	}
 	if r, some := m.retries.min(); some {
 		earlier(r.at)
+	}
+	if t, some := m.nextTick(now); some {
+		earlier(t)
 	}
 	if q := m.trims.min(); q != nil {
 		earlier(q.stream.at)

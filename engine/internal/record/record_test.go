@@ -113,6 +113,13 @@ var codecs = []codec{
 		func(v any) []byte { return AppendLevels(nil, v.([]Level)) },
 		func(b []byte) (any, error) { l, err := DecodeLevels(b); return l, err },
 	},
+	codecOf("schedule", queuedriver.Schedule{
+		Name: "report", Cron: "0 9 * * MON-FRI", TimeZone: "Europe/Berlin", Route: queuedriver.Route{Exchange: "x", Key: "k"},
+		Message: &queuedriver.Message{Headers: queuedriver.Headers{"h": int64(1)}, Body: []byte("body"), ContentType: "text/plain"},
+		Missed:  queuedriver.MissedLatest, Paused: true,
+	}, AppendSchedule, DecodeSchedule),
+	codecOf("ticks", ScheduleState{Last: 1_700_000_000_000_000_000, Fired: 2, Published: 3, Skipped: 4, Failed: 5, Error: "why"},
+		AppendScheduleState, DecodeScheduleState),
 	codecOf("counters_limits", Counters{NextSeq: 1, TimedOut: 17, Overflowed: 18, Refused: 19, Mortal: 20}, AppendCounters, DecodeCounters),
 }
 
@@ -371,6 +378,9 @@ func FuzzAttempt(f *testing.F)  { fuzzCodec(f, "attempt") }
 func FuzzFetch(f *testing.F)    { fuzzCodec(f, "fetch") }
 func FuzzDelayed(f *testing.F)  { fuzzCodec(f, "delayed") }
 func FuzzCounters(f *testing.F) { fuzzCodec(f, "counters") }
+
+func FuzzSchedule(f *testing.F) { fuzzCodec(f, "schedule") }
+func FuzzTicks(f *testing.F)    { fuzzCodec(f, "ticks") }
 
 // FuzzAcks allows for two forms of one set: a decoder that compares them would
 // slow down every merge.

@@ -38,6 +38,8 @@
 //	c q4                    record.Counters
 //	y class1 bucket8 hash   record.Result of a commit; the hash is of its id
 //	p q4                    []record.Level, of a queue with priorities
+//	s d name                a schedule
+//	s t name                record.ScheduleState
 //	o q4 consumer           the offset that a consumer of a stream reads next
 //
 // A store that was made before there was x gets it at its first open: one

@@ -25,6 +25,7 @@ const (
 	keyResult   = 'y'
 	keyLevels   = 'p'
 	keyOffset   = 'o'
+	keySchedule = 's'
 )
 
 // keysOfQueue are those followed by the number of a queue.
