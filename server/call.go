@@ -331,6 +331,9 @@ func (c *call) wait(d time.Duration) (ctx context.Context, done func(), err erro
 		c.s.waiters.Add(-1)
 		return nil, nil, wire.NewProblem(wire.CodeLimit, "", fmt.Sprintf("waiting requests must be at most %d; try again later", c.s.cfg.MaxWaiters))
 	}
+	if w, ok := c.w.(*callWriter); ok {
+		w.rest()
+	}
 	ctx, cancel := context.WithTimeout(c.r.Context(), d)
 	stop := context.AfterFunc(c.s.drain, cancel)
 	return ctx, func() {

@@ -46,8 +46,9 @@ type session struct {
 	mu      sync.Mutex
 	settled sync.Cond // open, held or unsent have shrunk, or gone is set
 	open    int       // requests without an answer
+	inside  bool      // a message is arriving, with a deadline of its own
 	unsent  int       // requests whose answer is not written
-	held    int64     // bytes of batches with requests whose answer is not written
+	held    int64     // bytes of batches and calls with requests whose answer is not written
 	gone    bool
 	stops   map[uint64]*stop // requests that a cancel ends
 	lane    []*posted        // publishes that wait for their turn
@@ -220,7 +221,10 @@ func (ss *session) greet() {
 // read takes batches until the connection ends or the client breaks a rule.
 func (ss *session) read() error {
 	for {
-		_ = ss.conn.SetReadDeadline(time.Now().Add(ss.silence())) // one that fails, fails in Reader too
+		ss.mu.Lock()
+		ss.inside = false
+		ss.listen()
+		ss.mu.Unlock()
 		kind, r, err := ss.ws.Reader(context.Background())
 		if err != nil {
 			return err
@@ -228,12 +232,18 @@ func (ss *session) read() error {
 		if kind != websocket.MessageBinary {
 			return &violation{websocket.StatusUnsupportedData, "messages must be binary"}
 		}
+		ss.mu.Lock()
+		ss.inside = true
+		ss.mu.Unlock()
 		b := &batch{ss: ss, received: time.Now()}
 		err = b.read(r)
 		if err == nil {
 			err = ss.take(b)
 		}
 		b.leave()
+		if err == nil && b.pinged {
+			_ = ss.out.Wait(maxUnsent) // or pongs that nobody takes pile up; room says the same
+		}
 		if err == nil {
 			err = ss.room()
 		}
@@ -243,13 +253,14 @@ func (ss *session) read() error {
 	}
 }
 
-func (ss *session) silence() time.Duration {
-	ss.mu.Lock()
-	defer ss.mu.Unlock()
+// listen lets the client be silent from now on for as long as it may. ss.mu is
+// held.
+func (ss *session) listen() {
+	silence := ss.s.silenceIdle
 	if ss.open > 0 {
-		return ss.s.silenceBusy
+		silence = ss.s.silenceBusy
 	}
-	return ss.s.silenceIdle
+	_ = ss.conn.SetReadDeadline(time.Now().Add(silence)) // one that fails, fails in Reader too
 }
 
 // room waits until the client may have more under way. A client that keeps to

@@ -22,6 +22,7 @@ type batch struct {
 	buf      *[]byte
 	charged  int64        // of Server.buffered
 	users    atomic.Int32 // requests under way, and the reader
+	pinged   bool
 }
 
 // read reads the whole message.
@@ -35,7 +36,7 @@ func (b *batch) read(r io.Reader) error {
 			more := int64(max(4096, cap(buf)))
 			b.charged += more
 			if s.buffered.Add(more) > s.cfg.MaxBuffered {
-				return &violation{websocket.StatusTryAgainLater, fmt.Sprintf("requests under way must have at most %d bytes together; try again later", s.cfg.MaxBuffered)}
+				return &violation{websocket.StatusTryAgainLater, tooMuchBuffered(s)}
 			}
 			next := make([]byte, len(buf), int64(cap(buf))+more)
 			copy(next, buf)
@@ -87,9 +88,10 @@ type request struct {
 	received time.Time
 	id       uint64
 	kind     frame.Kind
-	waits    bool // counts as one that waits
-	n        int  // how many elements of its group are its own
-	done     bool // it has its answer
+	waits    bool  // counts as one that waits
+	kept     int64 // bytes of its own, of Server.buffered
+	n        int   // how many elements of its group are its own
+	done     bool  // it has its answer
 }
 
 // begin counts a request, which must be within the limits.
@@ -118,6 +120,23 @@ func (ss *session) begin(r *request, g *gathered) error {
 	return nil
 }
 
+// keep counts bytes that the request has copied out of its batch.
+func (r *request) keep(n int64) error {
+	ss := r.ss
+	r.kept = n
+	ss.mu.Lock()
+	ss.held += n
+	ss.mu.Unlock()
+	if ss.s.buffered.Add(n) > ss.s.cfg.MaxBuffered {
+		return wire.NewProblem(wire.CodeLimit, "", tooMuchBuffered(ss.s))
+	}
+	return nil
+}
+
+func tooMuchBuffered(s *Server) string {
+	return fmt.Sprintf("requests under way must have at most %d bytes together; try again later", s.cfg.MaxBuffered)
+}
+
 // newCall makes the call that an acquire or a receive goes through.
 func (r *request) newCall() *call {
 	return &call{s: r.ss.s, session: r.ss, r: r.ss.r, received: r.received, id: "session " + r.ss.r.RemoteAddr}
@@ -141,7 +160,9 @@ func (r *request) sendOf(b *[]byte, items int, err error, owner frame.Owner) boo
 		ss.calls.Add(-1)
 	}
 	ss.mu.Lock()
-	ss.open--
+	if ss.open--; ss.open == 0 && !ss.inside {
+		ss.listen()
+	}
 	delete(ss.stops, r.id)
 	ss.settled.Broadcast()
 	ss.mu.Unlock()
@@ -160,7 +181,10 @@ func (r *request) Written(bool) {
 	ss := r.ss
 	ss.mu.Lock()
 	ss.unsent--
+	ss.held -= r.kept
+	ss.settled.Broadcast()
 	ss.mu.Unlock()
+	ss.s.buffered.Add(-r.kept)
 	if r.b != nil {
 		r.b.leave()
 	}
@@ -262,6 +286,7 @@ func (ss *session) frame(b *batch, f frame.Frame, g *gathered) error {
 	case !f.Kind.FromClient():
 		return violated("a client must not send %v", f.Kind)
 	case !f.Kind.Request():
+		b.pinged = b.pinged || f.Kind == frame.Ping
 		return ss.control(f, g)
 	}
 	if f.ID <= ss.last {

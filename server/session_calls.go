@@ -7,13 +7,15 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 )
 
 // maxSessionCalls is how many calls of a session run at once; more wait for
-// their turn.
+// their turn. One that waits for something, such as a long poll, does not
+// count: it would hold up all others.
 const maxSessionCalls = 64
 
 // addCall begins a request of the HTTP interface.
@@ -25,7 +27,11 @@ func (ss *session) addCall(r *request, body []byte, g *gathered) error {
 	if err != nil {
 		return err
 	}
+	// It may take long: the rest of the batch must not stay with it.
 	q.Body = bytes.Clone(q.Body)
+	if err := r.keep(int64(len(body))); err != nil {
+		return g.refuse(r, err)
+	}
 	g.rest = append(g.rest, func() error {
 		ctx, cancel := r.stoppable(ss.ctx, nil)
 		ss.work.Go(func() {
@@ -45,8 +51,8 @@ func (r *request) serve(ctx context.Context, q *frame.Request) {
 		r.fail(wire.NewProblem(wire.CodeUnavailable, "", "cancelled before its turn came"))
 		return
 	}
-	defer ss.slots.Release(1)
-	w := &callWriter{r: r, header: http.Header{}}
+	w := &callWriter{r: r, header: http.Header{}, rest: sync.OnceFunc(func() { ss.slots.Release(1) })}
+	defer w.rest()
 	defer func() {
 		if p := recover(); p != nil && !isAbort(p) { // serve has no panics but those on purpose
 			ss.s.logPanic(p, "remote", ss.r.RemoteAddr)
@@ -69,6 +75,7 @@ func (r *request) serve(ctx context.Context, q *frame.Request) {
 type callWriter struct {
 	r      *request
 	header http.Header
+	rest   func() // gives the call's turn to another
 	status int
 	begun  bool // a part was sent: status and media type are said
 	ended  bool

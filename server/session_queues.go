@@ -277,7 +277,7 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 			defer leave()
 			defer ss.rescue(r)
 			if keep {
-				r.consume(ctx, req, cr)
+				r.finish(r.consume(ctx, req, cr))
 				return
 			}
 			ds, err := r.deliver(ctx, req, false)
@@ -291,21 +291,27 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 }
 
 // consume pushes deliveries as long as there is credit, until it is cancelled.
-func (r *request) consume(ctx context.Context, req *queuedriver.ReceiveRequest, cr *credit) {
-	drained, cancel := context.WithCancel(ctx)
+// All the while it counts as one that waits.
+func (r *request) consume(ctx context.Context, req *queuedriver.ReceiveRequest, cr *credit) error {
+	waiting, done, err := r.newCall().wait(untilCancelled)
+	if err != nil {
+		return err
+	}
+	defer done()
+	waiting, cancel := context.WithCancel(waiting)
 	defer cancel()
-	defer context.AfterFunc(r.ss.s.drain, cancel)()
+	defer context.AfterFunc(ctx, cancel)()
+	r.ss.s.metrics.receiveWaiters.Inc()
+	defer r.ss.s.metrics.receiveWaiters.Dec()
 	for {
-		n := cr.wait(drained)
-		if drained.Err() != nil {
-			r.finish(nil)
-			return
+		n := cr.wait(waiting)
+		if waiting.Err() != nil {
+			return nil
 		}
 		req.Max = min(n, queuedriver.MaxReceive)
-		ds, err := r.deliver(drained, req, true)
+		ds, err := r.deliver(waiting, req, true)
 		if err != nil {
-			r.finish(err)
-			return
+			return err
 		}
 		cr.mu.Lock()
 		cr.n -= len(ds)
@@ -331,7 +337,7 @@ func (r *request) finish(err error) {
 func (r *request) deliver(ctx context.Context, req *queuedriver.ReceiveRequest, more bool) ([]queuedriver.Delivery, error) {
 	c := r.newCall()
 	receive := c.take
-	if req.Wait > 0 {
+	if req.Wait > 0 && !more { // with more it has been counted already
 		receive = c.poll
 	}
 	ds, err := receive(ctx, req)

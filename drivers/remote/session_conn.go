@@ -123,6 +123,7 @@ func (k *conn) fail(err error) {
 	for _, p := range left {
 		p.err = &lostError{err: err, sent: k.out.Left(p.number)}
 		p.done <- struct{}{}
+		k.free(p) // who waits for room finds the end
 	}
 	k.work.Go(func() { _ = k.ws.CloseNow() }) // wakes whoever reads or writes
 }

@@ -143,19 +143,20 @@ func (c *queueConn) sessionPublish(x *exchange, ps []queuedriver.Publishing) ([]
 	}
 	var receipts []queuedriver.Receipt
 	for first := true; len(ps) > 0; first = false {
-		n, size := 0, 0
-		for n < len(ps) && n < x.conn.hello.MaxItems/2 {
-			s := frame.PublishingSize(&ps[n])
-			if n > 0 && size+s > maxPublish {
+		n, size, items := 0, 0, 0
+		for n < len(ps) {
+			s, i := frame.PublishingCost(&ps[n])
+			if n > 0 && (size+s > maxSessionBody || items+i > x.conn.hello.MaxItems) {
 				break
 			}
 			size += s
+			items += i
 			n++
 		}
 		b := frame.Buffer()
 		*b = frame.AppendPublish(*b, ps[:n])
 		p := &pending{kind: frame.Publish, n: n}
-		err := x.do(p, b, 2*n, false)
+		err := x.do(p, b, items, false)
 		switch {
 		case err == nil && receipts == nil:
 			receipts = p.receipts

@@ -75,6 +75,7 @@ func (l *link) leave() {
 		return
 	}
 	k := l.conn
+	l.conn = nil // a Conn that comes now must not get one that is closing
 	if l.stop != nil {
 		l.stop()
 	}
@@ -135,7 +136,7 @@ func (l *link) dial(ctx context.Context, stop context.CancelFunc) {
 		attempt, cancel := context.WithTimeout(ctx, l.c.timeout)
 		k, err := dialSession(attempt, l.c, l.lost)
 		cancel()
-		if !l.dialed(k, err) {
+		if !l.dialed(k, err, ctx.Err() != nil) {
 			return
 		}
 		pause := time.NewTimer(step/2 + rand.N(step/2))
@@ -148,8 +149,9 @@ func (l *link) dial(ctx context.Context, stop context.CancelFunc) {
 	}
 }
 
-// dialed takes note of an attempt, and says whether another is due.
-func (l *link) dialed(k *conn, err error) (again bool) {
+// dialed takes note of an attempt, and says whether another is due. One that
+// was stopped leaves that to those who have come since.
+func (l *link) dialed(k *conn, err error, stopped bool) (again bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var final *refusedError
@@ -174,7 +176,7 @@ func (l *link) dialed(k *conn, err error) (again bool) {
 		}
 	default:
 		l.last = err
-		again = l.waiting > 0 && l.users > 0
+		again = l.waiting > 0 && l.users > 0 && !stopped
 	}
 	l.dialing = again
 	close(l.changed)

@@ -9,6 +9,10 @@ import (
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
+// nestedCost is at most how many bytes a number, or tag and length of what is
+// nested, take.
+const nestedCost = 16
+
 // appendMessage appends the fields of a message.
 func appendMessage(b []byte, m *queuedriver.Message) []byte {
 	b = appendString(b, 1, m.ID)
@@ -119,6 +123,33 @@ func appendValue(b []byte, v any) []byte {
 		return shut(b, m)
 	}
 	return b
+}
+
+// tableCost adds at most how many bytes a table takes, and how many items of
+// a batch it is.
+func tableCost(h queuedriver.Headers, bytes, items *int) {
+	for k, v := range h {
+		*items++
+		*bytes += len(k) + nestedCost
+		valueCost(v, bytes, items)
+	}
+}
+
+func valueCost(v any, bytes, items *int) {
+	*bytes += nestedCost
+	switch v := v.(type) {
+	case string:
+		*bytes += len(v)
+	case []byte:
+		*bytes += len(v)
+	case queuedriver.Headers:
+		tableCost(v, bytes, items)
+	case []any:
+		for _, e := range v {
+			*items++
+			valueCost(e, bytes, items)
+		}
+	}
 }
 
 // header reads one entry of a table.

@@ -37,6 +37,17 @@ func PublishingSize(p *queuedriver.Publishing) int {
 	return len(p.Message.Body) + len(p.Route.Exchange) + len(p.Route.Key) + len(p.Message.ID) + 64
 }
 
+// PublishingCost is at most how many bytes a publishing takes, and how many
+// items of a batch it is.
+func PublishingCost(p *queuedriver.Publishing) (bytes, items int) {
+	m := p.Message
+	bytes = PublishingSize(p) + len(m.OrderKey) + len(m.ContentType) + len(m.ContentEncoding) +
+		len(m.CorrelationID) + len(m.ReplyTo) + len(m.Type) + len(m.AppID) + len(m.UserID) + 96
+	items = 1
+	tableCost(m.Headers, &bytes, &items)
+	return bytes, items
+}
+
 // ParsePublish reads a publish and appends what is in it to ps. The bodies
 // alias the input. items counts what the batch has.
 func ParsePublish(body []byte, ps []queuedriver.Publishing, items *int) ([]queuedriver.Publishing, error) {
