@@ -1,8 +1,10 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/lockkeeper/lockkeeper/lease"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
@@ -61,21 +63,40 @@ func NewCommitRequest(t *queuedriver.Txn) ([]byte, error) {
 	if err := CheckText(head); err != nil {
 		return nil, err
 	}
-	messages := make([]json.RawMessage, len(t.Publish))
+	messages, size := make([]json.RawMessage, len(t.Publish)), 0
 	for i := range t.Publish {
 		var err error
 		if messages[i], err = NewPublishing(&t.Publish[i]); err != nil {
 			return nil, err
 		}
+		size += len(messages[i]) + 1
 	}
-	b, err := Encode(struct {
-		CommitRequest
-		Publish []json.RawMessage `json:"publish,omitempty"`
-	}{head, messages})
+	b, err := Encode(head)
 	if err != nil {
 		return nil, lease.Invalidf("commit", "cannot be sent as JSON: %v", err)
 	}
-	return b, nil
+	return appendMessages(b, messages, size), nil
+}
+
+// appendMessages puts messages of so many bytes into the object b, as they
+// are: the encoder would look at each byte of them twice more.
+func appendMessages(b []byte, messages []json.RawMessage, size int) []byte {
+	if len(messages) == 0 {
+		return b
+	}
+	b = bytes.TrimSpace(b)
+	b = slices.Grow(b[:len(b)-1], size+len(`,"publish":[]}`))
+	if len(b) > 1 {
+		b = append(b, ',')
+	}
+	b = append(b, `"publish":[`...)
+	for i, m := range messages {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, m...)
+	}
+	return append(b, `]}`...)
 }
 
 func leaseRefs(locks []queuedriver.LockRef) []LeaseRef {
