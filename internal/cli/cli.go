@@ -98,7 +98,7 @@ with the status of its command.`,
 	root.SetCompletionCommandGroupID(groupServer)
 	root.AddCommand(
 		a.lockCommand(), a.locksCommand(), a.observeCommand(), a.revokeCommand(),
-		a.applyCommand(), a.queuesCommand(), a.declareCommand(), a.publishCommand(), a.consumeCommand(), a.streamCommand(),
+		a.applyCommand(), a.queuesCommand(), a.declareCommand(), a.publishCommand(), a.consumeCommand(), a.streamCommand(), a.scheduleCommand(),
 		a.peekCommand(), a.cancelCommand(), a.purgeCommand(), a.redriveCommand(), a.deleteCommand(),
 		a.serveCommand(), a.topCommand(), a.benchCommand(), a.doctorCommand(), a.demoCommand(), a.versionCommand(),
 	)

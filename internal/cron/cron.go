@@ -108,6 +108,9 @@ func (s *Schedule) Next(after int64) int64 {
 	return s.nextOfDay(t)
 }
 
+// Local is a tick as the schedule's time zone shows it.
+func (s *Schedule) Local(tick int64) time.Time { return time.Unix(0, tick).In(s.zone) }
+
 // nextReal walks from one change of the clock to the next: between them local
 // time is real time.
 func (s *Schedule) nextReal(t time.Time) int64 {

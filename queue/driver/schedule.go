@@ -47,7 +47,7 @@ const MissedAfter = time.Minute
 // Schedule publishes a message at each of its ticks.
 type Schedule struct {
 	Name string // 1 to MaxScheduleName bytes
-	// Cron has five fields (minute, hour, day of the month, month, weekday),
+	// Cron has five fields (minute, hour, day, month, weekday),
 	// or six with seconds in front, or is @hourly, @daily, @weekly, @monthly
 	// or @yearly.
 	Cron string
