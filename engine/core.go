@@ -61,7 +61,7 @@ func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error)
 	c := &core{
 		logger:  o.Logger,
 		clock:   o.Clock,
-		wall:    time.Now,
+		wall:    o.wall,
 		params:  p,
 		memory:  memory,
 		store:   s,
@@ -73,6 +73,9 @@ func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error)
 	}
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
+	}
+	if c.wall == nil {
+		c.wall = time.Now
 	}
 	if c.clock == nil {
 		c.clock = lease.SystemClock()

@@ -38,6 +38,8 @@ type Options struct {
 	TokenBase uint64
 	// Clock decides about leases. nil means lease.SystemClock().
 	Clock lease.Clock
+
+	wall func() time.Time // of tests; nil: time.Now
 }
 
 // target is what a URL, together with Options, names.
