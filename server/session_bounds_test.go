@@ -142,6 +142,22 @@ func TestCallsThatWaitHoldUpNobody(t *testing.T) {
 	}
 }
 
+// TestBatchPastTheMemory of all requests: the client may come again.
+func TestBatchPastTheMemory(t *testing.T) {
+	d := start(t, func(c *Config) { c.MaxBuffered = 1 << 20 })
+	d.queue("q")
+	p := d.connect()
+	// The rest of it may find the connection closed.
+	_ = p.ws.Write(p.ctx, websocket.MessageBinary, frame.AppendFrame(nil, 1, publishBody("q", strings.Repeat("x", 4<<20))))
+	if _, _, err := p.ws.Read(p.ctx); err == nil {
+		t.Error("it was answered")
+	}
+	until(t, "it is counted", func() bool { return metric(d, `lockkeeper_session_closes_total{reason="limit"}`) == "1" })
+	settled(t, d)
+	p = d.connect()
+	p.expect(p.ask(publishBody("q", "x")), frame.Receipts)
+}
+
 // TestReceiveWithoutCreditWaits: it counts among the waiting requests of the
 // daemon as long as it lasts.
 func TestReceiveWithoutCreditWaits(t *testing.T) {

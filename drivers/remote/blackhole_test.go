@@ -24,6 +24,7 @@ type hole struct {
 
 	mu    sync.Mutex
 	black chan struct{} // not nil: closed when it lets through again
+	down  bool          // connections are cut at once
 	conns []net.Conn
 }
 
@@ -54,6 +55,10 @@ func (h *hole) accept() {
 		}
 		h.mu.Lock()
 		h.conns = append(h.conns, near, far)
+		if h.down {
+			near.Close()
+			far.Close()
+		}
 		h.mu.Unlock()
 		h.wg.Go(func() { h.pump(near, far) })
 		h.wg.Go(func() { h.pump(far, near) })
@@ -89,9 +94,20 @@ func (h *hole) swallow() {
 	h.black = make(chan struct{})
 }
 
+// cut ends all connections, and those that come.
+func (h *hole) cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.down = true
+	for _, c := range h.conns {
+		c.Close()
+	}
+}
+
 func (h *hole) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	h.down = false
 	if h.black != nil {
 		close(h.black)
 		h.black = nil

@@ -225,13 +225,20 @@ func (w *walker) array(t reflect.Type, at *place, depth int) error {
 func (w *walker) text(at *place) (string, error) {
 	start := w.pos
 	escaped := false
-	for w.pos++; w.data[w.pos] != '"'; w.pos++ {
-		if w.data[w.pos] == '\\' {
-			escaped = true
-			w.pos++
+	// A body is megabytes: what is between quotes and backslashes is passed
+	// over at once, and no byte is looked at twice for the same.
+	for pos, quote := start+1, 0; ; {
+		if quote < pos {
+			quote = pos + bytes.IndexByte(w.data[pos:], '"')
 		}
+		i := bytes.IndexByte(w.data[pos:quote], '\\')
+		if i < 0 {
+			w.pos = quote + 1
+			break
+		}
+		escaped = true
+		pos += i + 2
 	}
-	w.pos++
 	raw := w.data[start:w.pos]
 	if !escaped {
 		return string(raw[1 : len(raw)-1]), nil
