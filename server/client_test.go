@@ -142,7 +142,12 @@ func TestWaiterIsWoken(t *testing.T) {
 		d.ok("POST", "/v1/locks/acquire", `{"name":"a","holder":"2","ttl_ms":10000,"wait_ms":60000}`, &second)
 		granted <- time.Now()
 	}()
-	eventually(t, "it waits", func() bool { return d.waiting("a") == 1 })
+	// At least as long as the wire can show.
+	eventually(t, "it has waited", func() bool {
+		var locks wire.LocksReply
+		d.ok("GET", "/v1/locks?name=a", "", &locks)
+		return len(locks.Locks) == 1 && len(locks.Locks[0].Waiters) == 1 && locks.Locks[0].Waiters[0].Waiting >= 2
+	})
 	released := time.Now()
 	d.ok("POST", "/v1/locks/release", fmt.Sprintf(`{"name":"a","holder":"1","token":%q}`, first.Token.String()), nil)
 	if gap := (<-granted).Sub(released); gap > 2*time.Second {
