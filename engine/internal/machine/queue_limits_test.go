@@ -16,6 +16,12 @@ func (h *harness) pass(d time.Duration) {
 	h.now.Wall += int64(d)
 }
 
+// extend gives a delivery a lease of ttl.
+func (h *harness) extend(queue string, l Leased, ttl time.Duration) {
+	c := &Settle{Settlements: []queuedriver.Settlement{{Ref: queuedriver.Ref{Queue: queue, Seq: l.Seq, Token: l.Token}, Verb: queuedriver.Extend, TTL: ttl}}}
+	h.round(func() { h.m.Settle(h.now, h.store, h.store, c) })
+}
+
 // nack fails a delivery; its message comes back after delay.
 func (h *harness) nack(queue string, l Leased, delay time.Duration) {
 	h.t.Helper()

@@ -134,13 +134,39 @@ func (m *Queues) dropHeads(now Time, ch Changes, view View, q *queue) {
 	q.skim()
 }
 
+// drops is what a round spends on dropping from heads. It may be as much as
+// has come into the queues in the round, and a round's work more: otherwise
+// what is published without a pause would be more than what is dropped.
+type drops struct {
+	steps   int
+	came    int // messages, at most
+	written int // what unwritten may grow to
+}
+
+func (d *drops) begin(m *Queues) { *d = drops{came: m.steps, written: 2*m.unwritten + roundBytes} }
+
+// full reports that no more should be dropped in this round, if one message
+// costs so many steps.
+func (d *drops) full(m *Queues, cost int) bool {
+	return d.steps >= d.came*cost+roundSteps || m.unwritten >= d.written
+}
+
 // dropHead drops a stored message, or reports that it cannot be dropped in
 // this round.
 func (m *Queues) dropHead(now Time, ch Changes, view View, q *queue, e entry) bool {
 	var rec *record.Message
+	cost := 1
 	if q.spec.DeadLetter != nil {
-		if l := q.level(e.seq); l.sealed != 0 && e.seq >= l.sealed || m.roundFull() {
-			m.feed(q) // it can be read, or there is room for it, in the next round
+		cost = letterSteps
+	}
+	if m.drops.full(m, cost) {
+		m.feed(q)
+		return false
+	}
+	m.drops.steps += cost
+	if q.spec.DeadLetter != nil {
+		if l := q.level(e.seq); l.sealed != 0 && e.seq >= l.sealed {
+			m.feed(q) // it can be read in the next round
 			return false
 		}
 		var err error

@@ -107,3 +107,69 @@ func TestOverflowOfALongQueue(t *testing.T) {
 		})
 	}
 }
+
+// Publishers that fill every round do not keep a queue from dropping: its
+// dead letters are as many as what comes.
+func TestOverflowKeepsUp(t *testing.T) {
+	const rounds, batch = 20, 5
+	h := newHarness(t, &queuedriver.Topology{Queues: []queuedriver.Queue{dropHead("q", "dead"), {Name: "dead"}}})
+	body := make([]byte, roundBytes/batch+1)
+	for range rounds {
+		c := &Publish{}
+		for range batch {
+			c.Publishings = append(c.Publishings, queuedriver.Publishing{Route: queuedriver.Route{Key: "q"}, Message: &queuedriver.Message{Body: body}})
+		}
+		h.round(func() {
+			if h.m.Publish(h.now, h.store, h.store, c); !h.m.roundFull() {
+				t.Fatal("the round is not full")
+			}
+		})
+		if n := h.live("q"); n > 3+batch {
+			t.Fatalf("%d messages in a queue of 3", n)
+		}
+	}
+	h.wake(0)
+	if q, dead := h.live("q"), h.live("dead"); q != 3 || dead != rounds*batch-3 {
+		t.Errorf("%d and %d messages", q, dead)
+	}
+}
+
+// One large message that has many small ones dropped does not make a round
+// long.
+func TestOverflowIsBounded(t *testing.T) {
+	const n = roundSteps + 20_000
+	h := newHarness(t, &queuedriver.Topology{Queues: []queuedriver.Queue{{Name: "q", MaxBytes: n, Overflow: queuedriver.DropHead}}})
+	for range n / 10_000 {
+		h.try("q", 10_000)
+	}
+	c := &Publish{Publishings: []queuedriver.Publishing{{Route: queuedriver.Route{Key: "q"}, Message: &queuedriver.Message{Body: make([]byte, n)}}}}
+	h.round(func() { h.m.Publish(h.now, h.store, h.store, c) })
+	if left := h.live("q"); c.Receipts[0].Err != nil || left < 10_000 || left > 20_000+1 {
+		t.Errorf("%d of %d are left after a round: %v", left, n, c.Receipts[0].Err)
+	}
+	h.wake(0)
+	if left := h.live("q"); left != 1 {
+		t.Errorf("%d are left", left)
+	}
+}
+
+// What has timed out while it was in flight, and is kept for want of a way,
+// is the first to be dropped.
+func TestOverflowDropsWhatIsLate(t *testing.T) {
+	late := dropHead("q", "dead")
+	late.MessageTTL = time.Hour
+	h := newHarness(t, &queuedriver.Topology{Queues: []queuedriver.Queue{late, {Name: "dead", MaxLength: 1}}})
+	h.try("dead", 1)
+	h.try("q", 1)
+	ls := h.receive("q", 1)
+	h.extend("q", ls[0], 2*time.Hour)
+	h.pass(90 * time.Minute)
+	h.try("q", 3) // too many, and nothing can be dropped
+	h.nack("q", ls[0], 0)
+	h.settle("dead", h.receive("dead", 1)[0], queuedriver.Ack)
+	h.try("q", 1) // refused, but the queue is looked at
+	got := h.receive("dead", 2)
+	if q := h.m.queues["q"]; len(got) != 1 || len(q.late) != 0 || q.counters.Live != 3 {
+		t.Errorf("%d dead letters, %d late of %d", len(got), len(q.late), q.counters.Live)
+	}
+}

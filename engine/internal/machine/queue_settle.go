@@ -171,9 +171,13 @@ func (m *Queues) bury(q *queue, dead *record.Message, to []*queue, by entrance) 
 	return true
 }
 
+// letterSteps is what it costs to read a message that is dead-lettered.
+const letterSteps = 10
+
 // letter makes the copy of a message that is dead-lettered, and says to which
 // queues it goes: to none if the route leads nowhere.
 func (m *Queues) letter(now Time, view View, q *queue, f *flight, reason, why string, attempts uint32) (*record.Message, []*queue, error) {
+	m.steps += letterSteps
 	rec, err := view.Message(q.id, q.blockOf(f.seq), f.seq)
 	if err != nil {
 		return nil, nil, err

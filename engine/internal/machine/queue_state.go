@@ -306,7 +306,6 @@ func (q *queue) hasRoom(more int) bool {
 
 // giveBack puts back the message of a delivery that ended without an ack.
 func (q *queue) giveBack(f *flight, notBefore int64, now Time, retries *retryHeap) {
-	q.noteHead(f.entry)
 	if !f.loaded {
 		return // the window will come by
 	}

@@ -90,6 +90,7 @@ func (m *Queues) timeOuts(now Time, ch Changes, view View, q *queue) {
 			break
 		}
 		q.expiries.pop()
+		m.steps++
 		m.timeOut(now, ch, view, q, x.entry)
 	}
 	q.skim()
@@ -181,6 +182,7 @@ func (q *queue) ended(seq uint64) bool {
 
 // giveBack puts back the message of a delivery that ended without an ack.
 func (m *Queues) giveBack(now Time, ch Changes, view View, q *queue, f *flight, notBefore int64) {
+	q.noteHead(f.entry)
 	if f.late {
 		m.timeOut(now, ch, view, q, f.entry)
 		return

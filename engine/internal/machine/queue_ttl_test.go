@@ -114,3 +114,24 @@ func TestTimeOutKeepsNothing(t *testing.T) {
 		t.Errorf("%d entries are kept of an empty queue", n)
 	}
 }
+
+// However many messages time out at once, a round stays short.
+func TestTimeOutIsBounded(t *testing.T) {
+	const n = 4000
+	for what, dead := range map[string]*queuedriver.Route{"dead-lettered": {Key: "dead"}, "with nowhere to go": {Exchange: "void"}} {
+		h := newHarness(t, &queuedriver.Topology{
+			Exchanges: []queuedriver.Exchange{{Name: "void", Kind: queuedriver.Fanout}},
+			Queues:    []queuedriver.Queue{{Name: "q", MessageTTL: time.Second, DeadLetter: dead}, {Name: "dead"}},
+		})
+		for range n / 100 {
+			h.publish("q", 100)
+		}
+		h.pass(time.Second)
+		h.m.Tick(h.now, h.store, h.store)
+		if steps := h.m.steps; steps < n*letterSteps || steps > roundSteps+n {
+			t.Errorf("%s: %d steps", what, steps)
+		}
+		h.m.Dispatch(h.now, h.store, h.store)
+		h.store.commit()
+	}
+}

@@ -81,6 +81,7 @@ type Queues struct {
 
 	unwritten int // bytes of bodies that Dispatch will write
 	steps     int // see roundSteps
+	drops     drops
 
 	gathered []entry // used again
 	taking   []taker
@@ -159,6 +160,7 @@ func (m *Queues) comeBack(now Time, ch Changes, view View, q *queue, seq uint64)
 // Dispatch ends the round: it stores what was published, hands messages to
 // waiting receivers, and writes what the round did to each queue.
 func (m *Queues) Dispatch(now Time, ch Changes, view View) {
+	m.drops.begin(m)
 	// A delivery can dead-letter a message into a queue that was dealt with
 	// already, or was not touched before: go round until none has news.
 	for news := true; news; {
