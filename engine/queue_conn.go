@@ -330,7 +330,11 @@ func (q *queueConn) Settle(ctx context.Context, ss []queuedriver.Settlement) ([]
 
 // Detach implements queuedriver.Conn.
 func (q *queueConn) Detach(ctx context.Context, queue, consumer string) error {
-	return q.do(ctx, &machine.Detach{Queue: queue, Consumer: consumer}, nil)
+	cmd := &machine.Detach{Queue: queue, Consumer: consumer, Conn: q.id}
+	if err := q.do(ctx, cmd, nil); err != nil {
+		return err
+	}
+	return cmd.Err
 }
 
 // CancelScheduled implements queuedriver.Conn.

@@ -322,7 +322,9 @@ func (c *Consumer) handBack() error {
 			d.end(ErrReleased)
 		}
 	}
-	if err := c.b.conn.Detach(ctx, c.queue, c.id); err != nil && !errors.Is(err, ErrNotFound) {
+	// One that is another's by now, after the connection was lost, has forgotten
+	// the consumer.
+	if err := c.b.conn.Detach(ctx, c.queue, c.id); err != nil && !errors.Is(err, ErrNotFound) && !errors.Is(err, ErrExclusive) {
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)

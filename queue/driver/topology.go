@@ -124,7 +124,9 @@ type Queue struct {
 	// Needs Caps.SingleActive.
 	SingleActive bool
 	// Exclusive admits the connection only that declared it: to others all
-	// requests but Publish, Stats and Peek are ErrExclusive. The queue is
+	// requests for the queue are ErrExclusive but those of publishers
+	// (Publish, CancelScheduled, Commit), those that look (Stats, Peek), and
+	// Settle, for which the token of a delivery is enough. The queue is
 	// deleted when that connection closes, or by a restart. Needs
 	// Caps.Exclusive.
 	Exclusive bool

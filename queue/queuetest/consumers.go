@@ -455,6 +455,7 @@ func exclusiveRefuses(s *suite) {
 			s.must(err, "Declare of a binding by the owner")
 			return c.Delete(s.ctx, &driver.DeleteRequest{Binding: &bind.Bindings[0]})
 		},
+		"Detach":  func(c driver.Conn) error { return c.Detach(s.ctx, q, "suite") },
 		"Purge":   func(c driver.Conn) error { _, err := c.Purge(s.ctx, q); return err },
 		"Redrive": func(c driver.Conn) error { _, err := c.Redrive(s.ctx, &driver.RedriveRequest{Queue: q}); return err },
 	} {
@@ -466,8 +467,9 @@ func exclusiveRefuses(s *suite) {
 	ds, err := owner.Receive(s.ctx, &r)
 	s.must(err, "Receive by its own")
 	if len(ds) != 1 {
-		s.Errorf("its own connection got %d messages", len(ds))
+		s.Fatalf("its own connection got %d messages", len(ds))
 	}
+	s.settle(driver.Settlement{Ref: ds[0].Ref, Verb: driver.Ack}) // whoever has its token
 	s.must(owner.Delete(s.ctx, &driver.DeleteRequest{Queue: q}), "Delete by its own")
 	s.must(owner.Close(), "Close")
 }

@@ -127,7 +127,11 @@ func (c *refConn) Detach(ctx context.Context, queue, consumer string) error {
 		return err
 	}
 	defer c.mu.Unlock()
-	if q := c.queues[queue]; q != nil && q.consumers[consumer] != nil {
+	q := c.queues[queue]
+	if q != nil && !c.owns(q) {
+		return driver.ErrExclusive
+	}
+	if q != nil && q.consumers[consumer] != nil {
 		q.consumers[consumer].leave()
 		c.upkeep(q, now)
 		c.wake()

@@ -212,14 +212,31 @@ func (m *Queues) GiveUp(c *GiveUp) {
 }
 
 // Detach ends a consumer. It stays, for a queue that hangs on it, while
-// deliveries of it are live.
+// deliveries of it are live. The queue may go with its last one at once.
 func (m *Queues) Detach(now Time, ch Changes, c *Detach) {
 	m.mono = now.Mono
-	if q := m.queues[c.Queue]; q != nil && q.consumers[c.Consumer] != nil {
-		m.leave(q.consumers[c.Consumer])
-		if q.watch.index >= 0 && q.watch.at <= now.Mono {
-			m.tend(now, ch, q)
-		}
+	q := m.queues[c.Queue]
+	if q == nil {
+		return
+	}
+	if c.Err = q.allow(c.Conn); c.Err != nil {
+		return
+	}
+	x := q.consumers[c.Consumer]
+	if x == nil {
+		return
+	}
+	m.leave(x)
+	if !q.watched() || x.busy() {
+		return
+	}
+	q.used = now.Mono
+	m.forget(x)
+	switch { // the others are looked at by the next Tick, once
+	case q.unused():
+		m.tend(now, ch, q)
+	case q.active == nil && q.line.first != nil:
+		m.touch(q)
 	}
 }
 

@@ -423,3 +423,28 @@ func TestSingleActiveModel(t *testing.T) {
 		})
 	}
 }
+
+// Consumers that all leave at once cost no look at all others each.
+func TestDetachOfMany(t *testing.T) {
+	const n = 2000
+	h := newHarness(t, &queuedriver.Topology{Queues: []queuedriver.Queue{{Name: "q", AutoDelete: true}}})
+	h.round(func() {
+		for i := range n {
+			h.wait("q", fmt.Sprint(i), 1)
+		}
+	})
+	h.round(func() {
+		for i := range n {
+			if h.m.queues["q"] == nil {
+				t.Fatalf("the queue is gone with %d consumers", n-i)
+			}
+			h.m.Detach(h.now, h.store, &Detach{Queue: "q", Consumer: fmt.Sprint(i)})
+		}
+		if h.m.queues["q"] != nil {
+			t.Error("the queue outlives its last consumer")
+		}
+		if h.m.steps > n+dropSteps {
+			t.Errorf("%d steps", h.m.steps)
+		}
+	})
+}

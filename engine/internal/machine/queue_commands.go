@@ -86,7 +86,11 @@ type CancelScheduled struct {
 }
 
 // Detach forgets a consumer.
-type Detach struct{ Queue, Consumer string }
+type Detach struct {
+	Queue, Consumer string
+	Conn            uint64 // that it came over; 0: none
+	Err             error
+}
 
 // CloseConn ends a connection: its consumers leave, its exclusive queues go.
 // One that is not known, or was closed before, is none. A command that comes
