@@ -148,7 +148,7 @@ func (b *breaking) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestLostAnswers(t *testing.T) {
 	url := startDaemon(t, nil)
 	line := &breaking{next: newTransport(nil)}
-	client, err := New(t.Context(), url, &Options{HTTP: &http.Client{Transport: line}})
+	client, err := New(t.Context(), url, &Options{HTTP: &http.Client{Transport: line}, Session: SessionOff})
 	if err != nil {
 		t.Fatal(err)
 	}
