@@ -51,10 +51,9 @@ func (l *Locker) watch(ctx context.Context, r driver.WatchRequest) iter.Seq2[*Ev
 				w.end()
 				l.logger.Debug("watch of locks failed", "name", r.Name, "prefix", r.Prefix, "err", err)
 				failures++
-				if backoff(ctx, failures-1) {
+				if err = w.pause(ctx, failures-1); err == nil {
 					continue
 				}
-				err = ended(ctx)
 			}
 			yield(nil, wrap("watch locks", r.Name+r.Prefix, err))
 			return
@@ -89,6 +88,20 @@ func (w *watching) next(ctx context.Context) ([]Event, error) {
 	}
 	events, err := w.watcher.Next(ctx)
 	return events, closedOr(ctx, err)
+}
+
+// pause is before the next attempt after n others have failed. Close ends it,
+// too.
+func (w *watching) pause(ctx context.Context, n int) error {
+	ctx, leave, err := w.locker.enter(ctx)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if !backoff(ctx, n) {
+		return ended(ctx)
+	}
+	return nil
 }
 
 func (w *watching) end() {
