@@ -26,6 +26,10 @@ type hole struct {
 	black chan struct{} // not nil: closed when it lets through again
 	down  bool          // connections are cut at once
 	conns []net.Conn
+
+	stranded map[net.Conn]bool // let through nothing, though others do
+	over     chan struct{}     // closed by close
+	closing  sync.Once
 }
 
 func newHole(t testing.TB, target string) *hole {
@@ -34,7 +38,7 @@ func newHole(t testing.TB, target string) *hole {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &hole{ln: ln, target: target}
+	h := &hole{ln: ln, target: target, stranded: map[net.Conn]bool{}, over: make(chan struct{})}
 	h.wg.Go(h.accept)
 	t.Cleanup(h.close)
 	return h
@@ -73,6 +77,9 @@ func (h *hole) pump(to, from net.Conn) {
 		n, err := from.Read(buf)
 		h.mu.Lock()
 		black := h.black
+		if h.stranded[from] {
+			black = h.over
+		}
 		h.mu.Unlock()
 		if black != nil {
 			<-black
@@ -104,6 +111,25 @@ func (h *hole) cut() {
 	}
 }
 
+// strand swallows what there is on the connections that are up, for good.
+func (h *hole) strand() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		h.stranded[c] = true
+	}
+}
+
+// drop ends the connections that are up.
+func (h *hole) drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.conns {
+		c.Close()
+	}
+	h.conns = nil
+}
+
 func (h *hole) heal() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -115,13 +141,12 @@ func (h *hole) heal() {
 }
 
 func (h *hole) close() {
-	h.ln.Close()
+	h.closing.Do(func() {
+		h.ln.Close()
+		close(h.over)
+	})
 	h.heal()
-	h.mu.Lock()
-	for _, c := range h.conns {
-		c.Close()
-	}
-	h.mu.Unlock()
+	h.cut()
 	h.wg.Wait()
 }
 
