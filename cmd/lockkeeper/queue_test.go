@@ -325,17 +325,6 @@ bindings: [{exchange: shop, queue: pay, key: "order.*"}]
 	}
 }
 
-func TestWatchGoesOnUntilInterrupted(t *testing.T) {
-	t.Parallel()
-	d := startDaemon(t)
-	p := begin(t, command(d.url, "locks", "--watch", "--interval", "50ms"))
-	eventually(t, "it shows the state again", func() bool { return strings.Count(p.out.String(), "\n") > 6 })
-	p.signal(syscall.SIGINT)
-	if r := p.wait(); r.status != 0 {
-		t.Errorf("status %d: %s", r.status, r.err)
-	}
-}
-
 // On a pipe `queues --watch` says a line of each queue, and then one of each
 // change, also after the daemon was away.
 func TestWatchQueuesSaysWhatChanges(t *testing.T) {

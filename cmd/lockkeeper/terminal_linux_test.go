@@ -182,3 +182,35 @@ func TestWatchQueuesInATerminal(t *testing.T) {
 	term.restored(1)
 	term.shows("the error stays", has("connection refused", "lockkeeper serve"))
 }
+
+// The live table of locks shows changes as they come, and outlasts that the
+// daemon is away.
+func TestWatchLocksInATerminal(t *testing.T) {
+	t.Parallel()
+	d := startDaemon(t)
+	term := openTerminal(t)
+	term.Resize(160, 20)
+	term.shell(d.url)
+	term.enter("locks", "--watch", "--interval", "1h")
+	term.shows("nothing", has("lockkeeper locks", "as it changes", "no locks are held", "q quits"))
+	p := begin(t, command(d.url, "lock", "--ttl", "5s", "--meta", "who=me", "k", "--", "sleep", "60"))
+	term.shows("the lock", has("ENDS IN", "k     exclusive", "who=me", "<= 5s"))
+	begin(t, command(d.url, "lock", "k", "--", "true"))
+	term.shows("who waits", func(s string) bool {
+		_, line, _ := strings.Cut(s, "<= 5s")
+		waiting, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		return waiting == "1"
+	})
+	d.kill()
+	term.shows("it says so", has("no answer for", "connection refused", "who=me"))
+	d.start()
+	term.shows("it goes on", func(s string) bool { return !strings.Contains(s, "no answer") && strings.Contains(s, "who=me") })
+	p.signal(syscall.SIGTERM)
+	term.shows("nothing again", has("no locks are held"))
+	term.Press("q")
+	term.restored(0)
+	d.kill()
+	term.enter("locks", "--watch")
+	term.restored(1)
+	term.shows("the error stays", has("connection refused", "lockkeeper serve"))
+}

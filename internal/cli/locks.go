@@ -5,16 +5,19 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockkeeper/lockkeeper/internal/cli/live"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 func (a *app) locksCommand() *cobra.Command {
@@ -23,9 +26,20 @@ func (a *app) locksCommand() *cobra.Command {
 		Use:     "locks [PREFIX]",
 		GroupID: groupLocks,
 		Short:   "Show who holds which lock, and who waits",
+		Long: `Show who holds which lock, and who waits.
+
+With --watch a terminal shows them live; q or Ctrl-C ends it, the arrows
+scroll. Elsewhere it prints a line for each lock, and then one whenever a lock
+has changed; that a lease was renewed is no change. A lock that nobody holds or
+awaits any more is free, or {"name":…,"free":true} with --json.
+
+Where the server tells of changes, they are shown as they come, and a lease that
+goes on being renewed ends in its TTL at most; while the server is away it is
+tried again each --interval. A server that does not is asked each --interval.`,
 		Example: `  lockkeeper locks                  # all that are held, awaited or closed
   lockkeeper locks stock/           # names that begin with stock/
   lockkeeper locks --watch
+  lockkeeper locks --watch stock/ >> locks.log
   lockkeeper locks --json | jq -r 'select(.waiting > 10) | .name'`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeLock,
@@ -37,23 +51,33 @@ func (a *app) locksCommand() *cobra.Command {
 			return a.showLocks(cmd.Context(), prefix, &watch)
 		},
 	}
-	watch.flags(cmd)
+	watch.flags(cmd, "how often to look, or to try again, with --watch")
 	return cmd
 }
 
 func (a *app) showLocks(ctx context.Context, prefix string, watch *watching) (err error) {
 	ctx, stop := interruptible(ctx)
 	defer stop()
-	locks, err := a.openLocks(ctx)
+	if err := a.checkURL(); err != nil {
+		return err
+	}
+	conn, err := lock.OpenConn(ctx, a.url)
 	if err != nil {
 		return err
 	}
+	locks := lock.New(conn, &lock.Config{Logger: a.logger(slog.LevelWarn)})
 	defer closing(&err, locks.Close)
-	text := func(infos []*lock.Info) (string, error) {
-		if a.json {
-			return locksJSON(infos)
-		}
-		return locksTable(infos), nil
+	said := lockLog{app: a, said: map[string]lock.Info{}}
+	if watch.on && locks.Caps().Watch {
+		m := &lockMirror{conn: conn, request: driver.WatchRequest{Prefix: prefix}}
+		defer m.end()
+		return show(ctx, a, watch, &shown[*lockNews]{
+			title:   "locks " + prefix,
+			fetch:   m.fetch(live.Terminal(a.Out) != nil && !a.json),
+			lines:   func(news *lockNews, _ int) []live.Line { return live.Lines(locksTable(news.aged(time.Now()))) },
+			changes: said.news,
+			waits:   true,
+		})
 	}
 	return show(ctx, a, watch, &shown[[]*lock.Info]{
 		title: "locks " + prefix,
@@ -67,15 +91,14 @@ func (a *app) showLocks(ctx context.Context, prefix string, watch *watching) (er
 			}
 			return infos, nil
 		},
-		text:  text,
-		lines: func(infos []*lock.Info, _ int) []live.Line { return live.Lines(locksTable(infos)) },
-		changes: func(infos []*lock.Info) (string, error) {
-			out, err := text(infos)
-			if !a.json {
-				out += "\n"
+		text: func(infos []*lock.Info) (string, error) {
+			if a.json {
+				return locksJSON(infos)
 			}
-			return out, err
+			return locksTable(infos), nil
 		},
+		lines:   func(infos []*lock.Info, _ int) []live.Line { return live.Lines(locksTable(infos)) },
+		changes: said.all,
 	})
 }
 
@@ -102,7 +125,10 @@ func locksTable(infos []*lock.Info) string {
 			if i > 0 {
 				name, mode, waiting = "", "", ""
 			}
-			ends := brief(g.Remaining)
+			ends := "<= " + brief(g.TTL)
+			if g.Remaining != renewed {
+				ends = brief(g.Remaining)
+			}
 			if g.Revoked {
 				ends += " (revoked)"
 			}
@@ -140,6 +166,7 @@ type grantJSON struct {
 	TTLMS       int64             `json:"ttl_ms"`
 	Revoked     bool              `json:"revoked"`
 	Meta        map[string]string `json:"meta"`
+	Value       string            `json:"value,omitempty"`
 }
 
 type waiterJSON struct {
@@ -162,6 +189,7 @@ func locksJSON(infos []*lock.Info) (string, error) {
 			line.Grants = append(line.Grants, grantJSON{
 				Holder: g.Holder, Token: g.Token, Mode: g.Mode.String(), HeldMS: g.Held.Milliseconds(),
 				RemainingMS: g.Remaining.Milliseconds(), TTLMS: g.TTL.Milliseconds(), Revoked: g.Revoked, Meta: g.Meta,
+				Value: string(g.Value),
 			})
 		}
 		for _, w := range info.Waiters {

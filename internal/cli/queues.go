@@ -45,7 +45,7 @@ queue has changed since the last look. See also: lockkeeper top.`,
 			return a.showQueues(cmd.Context(), prefix, &watch)
 		},
 	}
-	watch.flags(cmd)
+	watch.flags(cmd, "how often to look with --watch")
 	return cmd
 }
 

@@ -23,9 +23,9 @@ type watching struct {
 	interval time.Duration
 }
 
-func (w *watching) flags(cmd *cobra.Command) {
-	cmd.Flags().BoolVarP(&w.on, "watch", "w", false, "show it again and again, until Ctrl-C")
-	cmd.Flags().DurationVar(&w.interval, "interval", time.Second, "how often with --watch")
+func (w *watching) flags(cmd *cobra.Command, often string) {
+	cmd.Flags().BoolVarP(&w.on, "watch", "w", false, "show it as it changes, until Ctrl-C")
+	cmd.Flags().DurationVar(&w.interval, "interval", time.Second, often)
 }
 
 func checkInterval(d time.Duration) error {
@@ -43,6 +43,8 @@ type shown[T any] struct {
 	lines func(state T, width int) []live.Line // likewise, for a person who watches
 	// changes is what a program that watches is told.
 	changes func(T) (string, error)
+	// waits says that fetch, but for the first, waits for a change itself.
+	waits bool
 }
 
 // show shows a state once, or until ctx is interrupted. While watching, an
@@ -61,6 +63,9 @@ func show[T any](ctx context.Context, a *app, w *watching, what *shown[T]) error
 	if err := a.showOnce(ctx, changes); err != nil {
 		return err
 	}
+	if what.waits {
+		return a.eachChange(ctx, w.interval, changes)
+	}
 	return a.eachInterval(ctx, w.interval, changes)
 }
 
@@ -78,6 +83,28 @@ func (a *app) showOnce(ctx context.Context, render func(context.Context) (string
 		_, err = fmt.Fprint(a.Out, text)
 	}
 	return err
+}
+
+// eachChange is eachInterval for a render that waits for a change itself. The
+// interval is before the next attempt after an error.
+func (a *app) eachChange(ctx context.Context, interval time.Duration, render func(context.Context) (string, error)) error {
+	for {
+		text, err := render(ctx)
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // it was interrupted, as is meant
+		}
+		if err != nil {
+			a.say("cannot be shown now: %v", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(interval):
+			}
+			continue
+		}
+		if _, err := fmt.Fprint(a.Out, text); err != nil {
+			return err
+		}
+	}
 }
 
 // eachInterval prints what render returns until ctx is interrupted. Its errors
@@ -129,13 +156,17 @@ func watchLive[T any](ctx context.Context, a *app, w *watching, what *shown[T]) 
 	if err != nil {
 		return err
 	}
+	interval := w.interval
+	if what.waits {
+		fetch, interval = what.fetch, 0
+	}
 	var scroll live.Scroll
 	v := &live.View[T]{
-		Interval: w.interval,
+		Interval: interval,
 		Fetch:    fetch,
 		First:    &first,
 		Draw: func(s *live.State[T]) []live.Line {
-			lines := a.heading(strings.TrimSpace("lockkeeper "+what.title), w.interval, &s.Status)
+			lines := a.heading(strings.TrimSpace("lockkeeper "+what.title), interval, &s.Status)
 			lines = append(lines, live.Line{})
 			if s.At.IsZero() {
 				return lines
@@ -155,9 +186,13 @@ func watchLive[T any](ctx context.Context, a *app, w *watching, what *shown[T]) 
 }
 
 // heading is what the top of a screen says: what is shown, of which server,
-// and whether the server answers.
+// and whether the server answers. An interval of 0 is for what is fetched as it
+// changes: there an answer may take its time.
 func (a *app) heading(title string, interval time.Duration, s *live.Status) []live.Line {
 	at, often := s.Now.Format(time.TimeOnly), fmt.Sprintf("every %v", interval)
+	if interval == 0 {
+		often = "as it changes"
+	}
 	if s.Paused {
 		at, often = s.At.Format(time.TimeOnly), "paused"
 	}
@@ -166,7 +201,7 @@ func (a *app) heading(title string, interval time.Duration, s *live.Status) []li
 	case s.Err != nil:
 		lines = append(lines, live.Line{Style: live.Alarm, Text: fmt.Sprintf(
 			"no answer for %s; trying again: %v", brief(s.Now.Sub(s.Failing).Truncate(time.Second)), shortest(s.Err))})
-	case !s.Asked.IsZero() && s.Now.Sub(s.Asked) > slowAnswer:
+	case interval > 0 && !s.Asked.IsZero() && s.Now.Sub(s.Asked) > slowAnswer:
 		lines = append(lines, live.Line{Style: live.Alarm, Text: fmt.Sprintf(
 			"asked %s ago, no answer yet", brief(s.Now.Sub(s.Asked).Truncate(time.Second)))})
 	}
