@@ -101,7 +101,9 @@ type Queue struct {
 	// wall clock. It is never delivered after that; one that is in flight
 	// then ends when it comes back. Messages further behind than a backend
 	// looks (the engine: 8,192 messages) stay until they are nearer. A dead
-	// letter has no TTL of its own. Needs Caps.MessageTTL.
+	// letter has no TTL of its own. Dead letters of queues with TTLs that form
+	// a circle go round without end, and become more if an exchange on the way
+	// leads to several queues. Needs Caps.MessageTTL.
 	MessageTTL time.Duration
 	// Expires is after how long without consumers the queue is deleted with
 	// all that is in it. Declaring it again or a Receive begins the time anew,

@@ -173,3 +173,16 @@ func TestOverflowDropsWhatIsLate(t *testing.T) {
 		t.Errorf("%d dead letters, %d late of %d", len(got), len(q.late), q.counters.Live)
 	}
 }
+
+// A queue that is past its bounds at an open drops though nothing comes.
+func TestOverflowAfterOpen(t *testing.T) {
+	h := newHarness(t, &queuedriver.Topology{Queues: []queuedriver.Queue{dropHead("q", "dead"), {Name: "dead", MaxLength: 1}}})
+	h.try("dead", 1)
+	h.try("q", 5) // nothing can be dropped
+	h.settle("dead", h.receive("dead", 1)[0], queuedriver.Ack)
+	h.m = h.store.reopen(h.now, defaultLimits)
+	h.round(func() {})
+	if q, dead := h.live("q"), h.live("dead"); q != 4 || dead != 1 {
+		t.Errorf("%d and %d messages", q, dead)
+	}
+}

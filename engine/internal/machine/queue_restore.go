@@ -64,8 +64,8 @@ func (m *Queues) RestoreQueue(now Time, view View, s *QueueState) error {
 	if s.NextDue > 0 {
 		m.due.set(q, s.NextDue)
 	}
-	if q.counters.Mortal > 0 {
-		m.feed(q) // to know when they time out
+	if q.counters.Mortal > 0 || q.spec.Overflow == queuedriver.DropHead && q.over(0, 0) {
+		m.feed(q) // to know when they time out, and to drop what is too much
 	}
 	if q.stream != nil {
 		m.restoreStream(now, view, q, s.Offsets)
