@@ -6,7 +6,7 @@ GO        ?= go
 TOOL      := $(GO) tool -modfile=tools/go.mod
 PKGS      ?= ./...
 # Longest time for the tests of one package.
-TIMEOUT   ?= 10m
+TIMEOUT   ?= 20m
 # How long for each fuzz function: so many inputs (30000x) or so much time (1m).
 # Inputs by default, for at the end of a time the go command now and then takes
 # its own deadline for a failure.

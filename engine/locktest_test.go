@@ -14,6 +14,7 @@ import (
 const leastTTL = 50 * time.Millisecond // for tests that wait until a lease expires
 
 func TestLocksInMemory(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	e := open(t, "mem://", &Options{MinTTL: leastTTL})
 	locktest.Run(t, locktest.Harness{
 		Open: func(testing.TB) lockdriver.Conn { return e.Locks() },
@@ -21,6 +22,7 @@ func TestLocksInMemory(t *testing.T) {
 }
 
 func TestLocksInFiles(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	url := "file://" + t.TempDir()
 	e := open(t, url, &Options{MinTTL: leastTTL})
 	locktest.Run(t, locktest.Harness{
@@ -37,6 +39,7 @@ func TestLocksInFiles(t *testing.T) {
 // TestLocksOverCrashes has the power fail at each restart: only what was
 // synced is left.
 func TestLocksOverCrashes(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	var mu sync.Mutex
 	disk := storetest.NewDisk()
 	start := func() *Engine {

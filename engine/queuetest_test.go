@@ -15,6 +15,7 @@ import (
 const suiteLease = time.Second
 
 func TestQueueConformanceMemory(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	e := openEngine(t, "mem://?min_ttl=10ms")
 	queuetest.Run(t, queuetest.Harness{
 		Lease: suiteLease,
@@ -25,6 +26,7 @@ func TestQueueConformanceMemory(t *testing.T) {
 
 // TestQueueConformanceFile restarts by closing and opening.
 func TestQueueConformanceFile(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	url := "file://" + t.TempDir() + "/data?min_ttl=10ms"
 	e := openEngine(t, url)
 	queuetest.Run(t, queuetest.Harness{
@@ -43,6 +45,7 @@ func TestQueueConformanceFile(t *testing.T) {
 // TestQueueConformanceCrash restarts by a power loss: what was not synced is
 // gone.
 func TestQueueConformanceCrash(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	disk := storetest.NewDisk()
 	c, _ := startOn(t, disk)
 	defer func() {

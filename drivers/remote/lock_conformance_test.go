@@ -44,14 +44,20 @@ func lockHarness(d *daemon, query string) locktest.Harness {
 var ways = []string{"session=on", "session=off"}
 
 func TestLockConformance(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
-		t.Run(way, func(t *testing.T) { locktest.Run(t, lockHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way)) })
+		t.Run(way, func(t *testing.T) {
+			t.Parallel() // it waits for most of its time
+			locktest.Run(t, lockHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way))
+		})
 	}
 }
 
 func TestLockConformanceOnDisk(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
 			h := lockHarness(d, "?"+way)
 			h.Restart, h.Waiters = d.restart, 100

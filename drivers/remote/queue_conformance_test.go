@@ -28,14 +28,20 @@ func queueHarness(d *daemon, query string) queuetest.Harness {
 }
 
 func TestQueueConformance(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
-		t.Run(way, func(t *testing.T) { queuetest.Run(t, queueHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way)) })
+		t.Run(way, func(t *testing.T) {
+			t.Parallel() // it waits for most of its time
+			queuetest.Run(t, queueHarness(startOn(t, "mem://?min_ttl=50ms", nil), "?"+way))
+		})
 	}
 }
 
 func TestQueueConformanceOnDisk(t *testing.T) {
+	t.Parallel()
 	for _, way := range ways {
 		t.Run(way, func(t *testing.T) {
+			t.Parallel()
 			d := startOn(t, "file://"+t.TempDir()+"?min_ttl=50ms", nil)
 			h := queueHarness(d, "?"+way)
 			h.Restart = func(t *testing.T) { d.restart(t) }
