@@ -29,6 +29,10 @@ var (
 // patience bounds whatever a test waits for; it is for a loaded machine.
 const patience = 60 * time.Second
 
+// pagePatience bounds a page of docs/ or the README's tour: dozens of commands,
+// each a process of a binary that the race detector slows down.
+const pagePatience = 5 * time.Minute
+
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 
 func buildAndRun(m *testing.M) int {
@@ -153,9 +157,14 @@ func (p *running) signal(s syscall.Signal) {
 
 func (p *running) wait() result {
 	p.t.Helper()
+	return p.waitFor(patience)
+}
+
+func (p *running) waitFor(limit time.Duration) result {
+	p.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(patience):
+	case <-time.After(limit):
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT)
 		<-p.done
 		p.t.Fatalf("%q does not end\n%s%s", p.cmd.Args, p.out.String(), p.err.String())

@@ -108,7 +108,7 @@ func runDoc(t *testing.T, blocks []string) result {
 	cmd := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
 	cmd.Dir = t.TempDir()
 	cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+d.url, "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
-	r := finish(t, cmd)
+	r := begin(t, cmd).waitFor(pagePatience)
 	if r.status != 0 {
 		t.Fatalf("status %d\n%s%s", r.status, r.out, r.err)
 	}

@@ -67,7 +67,7 @@ func TestREADMETour(t *testing.T) {
 	cmd := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "LOCKKEEPER_URL="+d.url, "GOFLAGS=-buildvcs=false")
-	r := finish(t, cmd)
+	r := begin(t, cmd).waitFor(pagePatience)
 	if r.status != 0 {
 		t.Fatalf("status %d\n%s%s", r.status, r.out, r.err)
 	}
