@@ -1,0 +1,74 @@
+package redis
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+	"github.com/lockkeeper/lockkeeper/lock/locktest"
+)
+
+func TestMain(m *testing.M) { os.Exit(realserver.Run(m)) }
+
+// suiteTTL outlasts a stall of a loaded machine.
+const suiteTTL = time.Second
+
+func openURL(t testing.TB, url string) driver.Conn {
+	t.Helper()
+	c, err := Open(context.Background(), url) // the suite opens one in a cleanup too
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// TestSingle reaches the server through a proxy for each connection, so that
+// one of them can be cut.
+func TestSingle(t *testing.T) {
+	var proxies sync.Map // driver.Conn -> *proxy
+	s := realserver.SharedRedis(t)
+	locktest.Run(t, locktest.Harness{
+		Open: func(t testing.TB) driver.Conn {
+			p := newProxy(t, s.Addr())
+			c := openURL(t, "redis://"+p.addr())
+			proxies.Store(c, p)
+			return c
+		},
+		Cut: func(t testing.TB, c driver.Conn, cut bool) {
+			v, _ := proxies.Load(c)
+			p, ok := v.(*proxy)
+			switch {
+			case !ok:
+				t.Fatal("not a connection of this harness")
+			case cut:
+				p.swallow(toServer, toClient)
+			default:
+				p.heal()
+			}
+		},
+		ShortTTL: suiteTTL,
+	})
+}
+
+func TestCluster(t *testing.T) {
+	c := realserver.SharedRedisCluster(t)
+	locktest.Run(t, locktest.Harness{
+		Open:     func(t testing.TB) driver.Conn { return openURL(t, "redis+cluster://"+strings.Join(c.Addrs()[:3], ",")) },
+		ShortTTL: suiteTTL,
+	})
+}
+
+func TestSentinel(t *testing.T) {
+	s := realserver.SharedRedisSentinel(t)
+	locktest.Run(t, locktest.Harness{
+		Open: func(t testing.TB) driver.Conn {
+			return openURL(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+realserver.SentinelName+"/0")
+		},
+		ShortTTL: suiteTTL,
+	})
+}

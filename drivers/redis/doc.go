@@ -1,0 +1,3 @@
+// Package redis is the driver for locks on Redis: one server, a primary that
+// Sentinels watch, or a Redis Cluster.
+package redis

@@ -1,0 +1,75 @@
+package redis
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// maxNumber is the largest number that Lua holds exactly; tokens, without
+// their base, and places in the line are far below it.
+const maxNumber = 1<<53 - 1
+
+func flag(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// strip returns a token as the scripts know it, without the base. No grant has
+// one that is not above the base.
+func (c *conn) strip(t lease.Token) (string, bool) {
+	if t <= c.base || t-c.base > maxNumber {
+		return "", false
+	}
+	return (t - c.base).String(), true
+}
+
+// A ticket is the number of the place.
+func writeTicket(place int64) string { return strconv.FormatInt(place, 10) }
+
+// readTicket returns the number of a ticket, 0 if there is none.
+func readTicket(t *driver.Ticket) (int64, error) {
+	if t == nil {
+		return 0, nil
+	}
+	n, err := strconv.ParseInt(t.Opaque, 10, 64)
+	if err != nil || n <= 0 || n > maxNumber || writeTicket(n) != t.Opaque {
+		return 0, lease.Invalidf("ticket", "must be one that was returned by an acquire")
+	}
+	return n, nil
+}
+
+// writeMeta returns metadata as JSON, "" if there is none.
+func writeMeta(m map[string]string) (string, error) {
+	if len(m) == 0 {
+		return "", nil
+	}
+	b, err := json.Marshal(m)
+	if err != nil {
+		return "", lease.Invalidf("meta", "cannot be stored: %v", err)
+	}
+	return string(b), nil
+}
+
+func checkRef(name, holder string) error {
+	if err := driver.ValidateName("name", name); err != nil {
+		return err
+	}
+	return driver.ValidateHolder("holder", holder)
+}
+
+func checkBatch(refs []driver.Ref) error {
+	if len(refs) > driver.MaxBatch {
+		return lease.Invalidf("leases", "must be at most %d, are %d", driver.MaxBatch, len(refs))
+	}
+	for i := range refs {
+		if err := checkRef(refs[i].Name, refs[i].Holder); err != nil {
+			return err
+		}
+	}
+	return nil
+}
