@@ -57,10 +57,14 @@ const statusNames = "GRANTED, QUEUED, HELD, ALREADY_HELD, NOT_HELD, CONFLICT, RE
 var (
 	//go:embed lua/prelude.lua
 	preludeText string
+	//go:embed lua/acquire_free.lua
+	acquireFreeText string
 	//go:embed lua/acquire.lua
 	acquireText string
 	//go:embed lua/renew.lua
 	renewText string
+	//go:embed lua/release_alone.lua
+	releaseAloneText string
 	//go:embed lua/release.lua
 	releaseText string
 	//go:embed lua/cancel.lua
@@ -75,16 +79,18 @@ var (
 type script struct{ text, sha string }
 
 var (
-	acquireScript  = newScript(acquireText)
-	renewScript    = newScript(renewText)
-	releaseScript  = newScript(releaseText)
-	cancelScript   = newScript(cancelText)
-	revokeScript   = newScript(revokeText)
-	describeScript = newScript(describeText)
+	acquireScript  = newScript(acquireFreeText, acquireText)
+	renewScript    = newScript("", renewText)
+	releaseScript  = newScript(releaseAloneText, releaseText)
+	cancelScript   = newScript("", cancelText)
+	revokeScript   = newScript("", revokeText)
+	describeScript = newScript("", describeText)
 )
 
-func newScript(text string) *script {
-	text = constants.Replace(preludeText + text)
+// newScript puts a script together: a short way that may return, what all
+// have in common, and the long way.
+func newScript(short, long string) *script {
+	text := constants.Replace(short + preludeText + long)
 	sum := sha1.Sum([]byte(text)) //nolint:gosec // see the import
 	return &script{text: text, sha: hex.EncodeToString(sum[:])}
 }
@@ -102,7 +108,8 @@ func makeConstants() *strings.Replacer {
 		"$CANCELLED_LIFE", micros(cancelLife), "$KINDS", strconv.Itoa(len(keyKinds)),
 		"$MAX_SHARED", strconv.Itoa(MaxSharedGrants), "$MAX_WAITERS", strconv.Itoa(MaxWaiters),
 		"$MAX_DELAY", micros(driver.MaxLockDelay),
-		"$STATUS_NAMES", statusNames, "$STATUS_VALUES", strings.Join(values, ", "),
+		"$STATUS_NAMES", statusNames, "$GRANTED", strconv.Itoa(int(statusGranted)), "$RELEASED", strconv.Itoa(int(statusReleased)),
+		"$STATUS_VALUES", strings.Join(values, ", "),
 	)
 }
 
