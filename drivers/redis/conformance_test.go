@@ -8,12 +8,21 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 	"github.com/lockkeeper/lockkeeper/lock/locktest"
 )
 
-func TestMain(m *testing.M) { os.Exit(realserver.Run(m)) }
+func TestMain(m *testing.M) {
+	goredis.SetLogger(silent{}) // it reports each connection that a test kills
+	os.Exit(realserver.Run(m))
+}
+
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
 
 // suiteTTL outlasts a stall of a loaded machine.
 const suiteTTL = time.Second
