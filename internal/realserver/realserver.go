@@ -119,7 +119,7 @@ func (s *Server) launch() error {
 	if err != nil {
 		return err
 	}
-	defer log.Close() //nolint:errcheck // the process has its own
+	defer log.Close()                                             //nolint:errcheck // the process has its own
 	cmd := exec.Command(s.spec.Command[0], s.spec.Command[1:]...) //nolint:gosec,noctx // the caller names what to run; it is stopped by Stop
 	cmd.Dir, cmd.Stdout, cmd.Stderr = s.spec.Dir, log, log
 	cmd.Env = append(os.Environ(), s.spec.Env...)

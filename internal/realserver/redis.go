@@ -36,13 +36,14 @@ func StartRedis(t testing.TB, args ...string) *Server {
 	return Start(t, redisSpec(t, args...))
 }
 
-// StartRedisWith runs a Redis below another program, such as one that sets its
-// clock: the command line is wrap and then Redis's own.
-func StartRedisWith(t testing.TB, env, wrap []string, args ...string) *Server {
+// StartRedisWithClock starts a Redis whose wall clock the test sets: set gives
+// its offset from the machine's.
+func StartRedisWithClock(t testing.TB, args ...string) (s *Server, set func(offset time.Duration)) {
 	t.Helper()
 	spec := redisSpec(t, args...)
-	spec.Env, spec.Command = env, append(wrap[:len(wrap):len(wrap)], spec.Command...)
-	return Start(t, spec)
+	clock := newClock(t, spec.Dir)
+	spec.Env = clock.env()
+	return Start(t, spec), func(offset time.Duration) { t.Helper(); clock.set(t, offset) }
 }
 
 func redisSpec(t testing.TB, args ...string) Spec {
