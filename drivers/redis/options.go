@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -134,7 +135,17 @@ func (c *conn) check(ctx context.Context) error {
 	if c.cluster == nil {
 		return c.checkServer(ctx, c.single)
 	}
-	return c.cluster.ForEachMaster(ctx, c.checkServer)
+	err := c.cluster.ForEachMaster(ctx, c.checkServer)
+	switch {
+	case err == nil || errors.Is(err, lease.ErrUnavailable) || errors.Is(err, lease.ErrDenied):
+		return err
+	case strings.Contains(err.Error(), "cluster support disabled"):
+		return lease.Invalidf("url", "must begin with redis://: the server is no node of a Redis Cluster")
+	case isReply(err):
+		return classify(err, true)
+	default:
+		return fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
+	}
 }
 
 func (c *conn) checkServer(ctx context.Context, client *goredis.Client) error {
@@ -142,6 +153,8 @@ func (c *conn) checkServer(ctx context.Context, client *goredis.Client) error {
 	switch {
 	case hasCode(err, "NOPERM"):
 		return nil // the user may run scripts all the same
+	case isReply(err) && strings.Contains(err.Error(), "DB index"):
+		return lease.Invalidf("url", "names a database that the server does not have")
 	case isReply(err):
 		return fmt.Errorf("ask the server what it is: %w", classify(err, true))
 	case err != nil && strings.Contains(err.Error(), "can't parse"):

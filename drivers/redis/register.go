@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
@@ -24,6 +25,9 @@ func Open(ctx context.Context, url string) (driver.Conn, error) {
 	c, err := connect(ctx, client, &t.options, true)
 	if err != nil {
 		_ = client.Close()
+		if t.master != "" {
+			err = fmt.Errorf("find the primary %q: %w", t.master, err)
+		}
 		return nil, err
 	}
 	return c, nil

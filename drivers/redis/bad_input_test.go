@@ -1,0 +1,182 @@
+package redis
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
+)
+
+// TestWrongServer: what cannot work is a clear error, in bounded time.
+func TestWrongServer(t *testing.T) {
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	nobody := "127.0.0.1:1"
+	guarded := realserver.StartRedis(t, "--requirepass", "secret")
+	set := realserver.SharedRedisSentinel(t)
+	replica := set.Servers[0].Addr()
+	if set.Primary(t).Addr() == replica {
+		replica = set.Servers[1].Addr()
+	}
+	node := realserver.SharedRedisCluster(t).Nodes[0].Addr()
+	single := realserver.SharedRedis(t).Addr()
+	for _, c := range []struct {
+		url  string
+		want error
+		says string
+	}{
+		{"redis://" + web.Listener.Addr().String(), lease.ErrUnavailable, "not a Redis"},
+		{"redis://" + mute.Addr().String() + "?timeout=200ms", lease.ErrUnavailable, "timeout"},
+		{"redis://" + nobody, lease.ErrUnavailable, "refused"},
+		{"redis://" + guarded.Addr(), lease.ErrDenied, "NOAUTH"},
+		{"redis://:wrong@" + guarded.Addr(), lease.ErrDenied, "WRONGPASS"},
+		{"redis://" + replica, lease.ErrUnavailable, "read-only replica"},
+		{"redis://" + node, lease.ErrInvalid, "redis+cluster://"},
+		{"redis+cluster://" + single, lease.ErrInvalid, "must begin with redis://"},
+		{"redis+cluster://" + nobody, lease.ErrUnavailable, "refused"},
+		{"redis+sentinel://" + nobody + "/main", lease.ErrUnavailable, ""},
+		{"redis+sentinel://" + set.Addrs()[0] + "/other", lease.ErrUnavailable, `"other"`},
+		{"redis://" + single + "/999", lease.ErrInvalid, "database"},
+		{"rediss://" + single + "?timeout=500ms", lease.ErrUnavailable, ""},
+		{"unix:///does/not/exist", lease.ErrUnavailable, "no such file"},
+		{"redis://" + single + "?unknown=1", lease.ErrInvalid, "unknown"},
+	} {
+		start := time.Now()
+		conn, err := lock.OpenConn(context.Background(), c.url)
+		switch {
+		case err == nil:
+			t.Errorf("%s: opened", c.url)
+			conn.Close()
+		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
+			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
+		case strings.Contains(err.Error(), ":wrong"):
+			t.Errorf("%s: the error has the password: %v", c.url, err)
+		}
+		if took := time.Since(start); took > 7*time.Second {
+			t.Errorf("%s: it took %v", c.url, took)
+		}
+	}
+	openConn(t, "redis://:secret@"+guarded.Addr())
+}
+
+// TestOtherClients: what New does not know it refuses.
+func TestOtherClients(t *testing.T) {
+	ring := goredis.NewRing(&goredis.RingOptions{Addrs: map[string]string{"a": "127.0.0.1:1"}})
+	defer ring.Close()
+	if _, err := New(context.Background(), ring, nil); !errors.Is(err, lease.ErrInvalid) {
+		t.Errorf("a Ring: %v", err)
+	}
+}
+
+// TestOwnClient: New works over a client of the caller's, which Close leaves
+// open.
+func TestOwnClient(t *testing.T) {
+	client := goredis.NewClient(&goredis.Options{Addr: realserver.SharedRedis(t).Addr()})
+	defer client.Close()
+	ctx := bounded(t)
+	c, err := New(ctx, client, &Options{Prefix: "own:"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := fresh(t)
+	if _, _, err := c.Acquire(ctx, &driver.Request{Name: name, Holder: "h", TTL: time.Minute}); err != nil {
+		t.Error(err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	if n, err := client.Exists(ctx, keysOf("own:", name)[0]).Result(); err != nil || n != 1 {
+		t.Errorf("the key under the prefix: %d, %v", n, err)
+	}
+}
+
+// TestEvictionWarning: a server that may throw locks away is warned of.
+func TestEvictionWarning(t *testing.T) {
+	for policy, warns := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
+		s := realserver.StartRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
+		client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), MaxRetries: -1})
+		var log bytes.Buffer
+		c, err := New(bounded(t), client, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(log.String(), policy); got != warns {
+			t.Errorf("%s: the log says %q", policy, log.String())
+		}
+		c.Close()
+		client.Close()
+	}
+}
+
+// TestOutOfMemory: a server that is full refuses, and nothing is half done.
+func TestOutOfMemory(t *testing.T) {
+	s := realserver.StartRedis(t)
+	ctx := bounded(t)
+	c := openConn(t, "redis://"+s.Addr())
+	held := &driver.Request{Name: "held", Holder: "h", TTL: time.Minute}
+	g, _, err := c.Acquire(ctx, held)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustRedis(ctx, t, s, "CONFIG", "SET", "maxmemory", "1")
+	if _, _, err := c.Acquire(ctx, &driver.Request{Name: "new", Holder: "h", TTL: time.Minute}); !errors.Is(err, lease.ErrNoSpace) {
+		t.Errorf("Acquire: %v; want %v", err, lease.ErrNoSpace)
+	}
+	mustRedis(ctx, t, s, "CONFIG", "SET", "maxmemory", "0")
+	out, err := c.Release(ctx, []driver.Ref{{Name: "held", Holder: "h", Token: g.Token}})
+	if err != nil || out[0].Err != nil {
+		t.Errorf("Release: %v, %v", out, err)
+	}
+	if infos, err := c.List(ctx, &driver.ListRequest{}); err != nil || len(infos) != 0 {
+		t.Errorf("left: %+v, %v", infos, err)
+	}
+}
+
+// TestWaitReplicas: a grant that too few replicas have is taken back.
+func TestWaitReplicas(t *testing.T) {
+	set := realserver.StartRedisSentinel(t)
+	ctx := bounded(t)
+	url := "redis://" + set.Servers[0].Addr() + "?timeout=400ms&wait_replicas="
+	one, two := openConn(t, url+"1"), openConn(t, url+"2")
+	r := &driver.Request{Name: "replicated", Holder: "h", TTL: time.Minute}
+	if _, _, err := two.Acquire(ctx, r); !errors.Is(err, lease.ErrUnavailable) || !strings.Contains(err.Error(), "1 of 2 replicas") {
+		t.Errorf("a grant on one replica of two: %v", err)
+	}
+	if infos, err := one.List(ctx, &driver.ListRequest{Name: r.Name}); err != nil || len(infos) != 0 {
+		t.Errorf("the grant is still there: %+v, %v", infos, err)
+	}
+	g, _, err := one.Acquire(ctx, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref := []driver.Ref{{Name: r.Name, Holder: r.Holder, Token: g.Token, TTL: r.TTL}}
+	if out, err := one.Renew(ctx, ref); err != nil || out[0].Err != nil {
+		t.Errorf("Renew: %v, %v", out, err)
+	}
+	set.Servers[1].Pause(t)
+	defer set.Servers[1].Continue(t)
+	if out, err := one.Renew(ctx, ref); err != nil || !errors.Is(out[0].Err, lease.ErrUnknown) {
+		t.Errorf("Renew with a replica that hangs: %v, %v", out, err)
+	}
+	if out, err := one.Release(ctx, ref); err != nil || out[0].Err != nil {
+		t.Errorf("Release: %v, %v", out, err)
+	}
+}
