@@ -180,3 +180,19 @@ func TestWaitReplicas(t *testing.T) {
 		t.Errorf("Release: %v, %v", out, err)
 	}
 }
+
+// TestNamesInDifferentSlots: a Cluster cannot grant them together, and says so.
+func TestNamesInDifferentSlots(t *testing.T) {
+	ctx := bounded(t)
+	c := openConn(t, "redis+cluster://"+strings.Join(realserver.SharedRedisCluster(t).Addrs(), ","))
+	name := fresh(t)
+	for _, more := range []string{name + "b", name + "{a}"} {
+		_, _, err := c.Acquire(ctx, &driver.Request{Name: name, More: []string{more}, Holder: "h", TTL: time.Minute})
+		if !errors.Is(err, lease.ErrUnsupported) || !strings.Contains(err.Error(), "same tag") {
+			t.Errorf("%q and %q: %v", name, more, err)
+		}
+	}
+	if infos, err := c.List(ctx, &driver.ListRequest{Name: name}); err != nil || len(infos) != 0 {
+		t.Errorf("left: %+v, %v", infos, err)
+	}
+}

@@ -77,6 +77,7 @@ func capabilities() driver.Caps {
 		Resume:             true,
 		Revoke:             true,
 		Break:              true,
+		Multi:              true,
 		Loss:               driver.LossBeforeGrant,
 		Clock:              driver.ClockServerWall,
 		DeadWaiter:         deadWaiter,
@@ -120,6 +121,23 @@ func (c *conn) call(s *script, name string, args ...any) *call {
 	return &call{script: s, keys: keys[:], args: args}
 }
 
+// callAll makes a call for all names of a request. A Cluster runs a script in
+// one slot only.
+func (c *conn) callAll(s *script, r *driver.Request) (*call, error) {
+	keys := make([]string, 0, r.Names()*len(keyKinds))
+	for i := range r.Names() {
+		name := r.NameAt(i)
+		if c.cluster != nil && tagOf(name) != tagOf(r.Name) {
+			return nil, fmt.Errorf("several names at once must be in one slot of a Redis Cluster: "+
+				"give them the same tag in braces, as in {orders}/1 and {orders}/2; %q and %q have none in common: %w",
+				r.Name, name, lease.ErrUnsupported)
+		}
+		of := keysOf(c.prefix, name)
+		keys = append(keys, of[:]...)
+	}
+	return &call{script: s, keys: keys}, nil
+}
+
 // Acquire implements driver.Conn. It returns a ticket at once.
 func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *driver.Ticket, error) {
 	if err := r.Validate(&c.caps); err != nil {
@@ -133,6 +151,10 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 	if err != nil {
 		return nil, nil, err
 	}
+	k, err := c.callAll(acquireScript, r)
+	if err != nil {
+		return nil, nil, err
+	}
 	who := claim{r.Name, r.Holder, r.ID}
 	var w *waiter
 	channel, word := "", ""
@@ -140,10 +162,11 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 		w = c.wakes.register(ctx, who)
 		channel, word = c.wakes.channel, w.word
 	}
-	k := c.call(acquireScript, r.Name,
-		r.Holder, r.ID, micros(r.TTL), micros(r.LockDelay+time.Microsecond-1), int(r.Mode), max(1, r.Permits),
+	k.args = []any{
+		r.Holder, r.ID, micros(r.TTL), micros(r.LockDelay + time.Microsecond - 1), int(r.Mode), max(1, r.Permits),
 		flag(r.Queue), flag(r.Resume), place, meta, channel, word, micros(c.keep),
-		c.id, c.number.Add(1))
+		c.id, c.number.Add(1), setOf(r),
+	}
 	if err := c.run(ctx, k); err != nil {
 		return nil, nil, err
 	}
@@ -165,6 +188,9 @@ func (c *conn) acquired(r *driver.Request, w *waiter, k *call) (*driver.Grant, *
 		g := &driver.Grant{TTL: r.TTL.Truncate(time.Microsecond)}
 		g.Resumed = p.int() == 1
 		g.Token = c.base + lease.Token(p.int())
+		for range r.More {
+			g.More = append(g.More, c.base+lease.Token(p.int()))
+		}
 		return g, nil, p.err
 	case statusQueued:
 		place := p.int()
@@ -250,7 +276,11 @@ func (c *conn) Cancel(ctx context.Context, r *driver.Request) error {
 		return err
 	}
 	c.wakes.forget(claim{r.Name, r.Holder, r.ID})
-	k := c.call(cancelScript, r.Name, r.Holder, r.ID, c.id, c.number.Add(1))
+	k, err := c.callAll(cancelScript, r)
+	if err != nil {
+		return err
+	}
+	k.args = []any{r.Holder, r.ID, c.id, c.number.Add(1)}
 	if err := c.run(ctx, k); err != nil {
 		return err
 	}

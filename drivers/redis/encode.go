@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"strconv"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -41,6 +43,20 @@ func readTicket(t *driver.Ticket) (int64, error) {
 		return 0, lease.Invalidf("ticket", "must be one that was returned by an acquire")
 	}
 	return n, nil
+}
+
+// setOf tells the names that a request waits for together from other sets that
+// have some of them; "" for one name.
+func setOf(r *driver.Request) string {
+	if len(r.More) == 0 {
+		return ""
+	}
+	d := xxhash.New()
+	for i := range r.Names() {
+		_, _ = d.WriteString(r.NameAt(i))
+		_, _ = d.WriteString("\n") // no name has one
+	}
+	return strconv.FormatUint(d.Sum64(), 36)
 }
 
 // writeMeta returns metadata as JSON, "" if there is none.

@@ -238,7 +238,7 @@ func TestLateRequest(t *testing.T) {
 		// The Cancel takes another way, as over a new connection.
 		late := c.(*conn)
 		cancelled := make(chan error, 1)
-		k := late.call(cancelScript, r.Name, r.Holder, r.ID, late.id, late.number.Add(1))
+		k := late.call(cancelScript, name, r.Holder, r.ID, late.id, late.number.Add(1))
 		go func() { cancelled <- other.(*conn).run(ctx, k) }()
 		if err := <-cancelled; err != nil {
 			t.Fatal(err)

@@ -173,7 +173,7 @@ func (c *conn) info(name string, p *reply) (driver.Info, error) {
 	for position := 1; p.err == nil && line.err == nil && len(line.items) > 0; position++ {
 		holder, record := line.string(), line.string()
 		w := driver.WaiterInfo{Holder: holder, Position: position}
-		if f := strings.SplitN(record, "\n", 5); len(f) == 5 {
+		if f := strings.SplitN(record, "\n", 6); len(f) == 6 {
 			fields := reply{items: []any{f[0], f[1]}}
 			w.Mode = driver.Mode(fields.int())
 			w.Waiting = max(0, now-fields.micros())

@@ -34,6 +34,11 @@ type Harness struct {
 	// hang or fail, and heals it again. nil: it cannot be cut.
 	Cut func(t testing.TB, c driver.Conn, cut bool)
 
+	// Names makes the name of a lock out of one of the suite's, where names
+	// need a form to be acquired together. The suite appends to it. nil: as
+	// they are.
+	Names func(name string) string
+
 	// ShortTTL is for the cases that wait until a lease expires: long enough
 	// that a live holder renews in time on a loaded machine. 0 is the larger
 	// of the backend's shortest and half a second.
@@ -77,6 +82,9 @@ func runCase(t testing.TB, h Harness, c testCase, limit time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	s := &suite{TB: t, h: h, ctx: ctx, name: "locktest/" + c.name + "/" + rand.Text()}
+	if h.Names != nil {
+		s.name = h.Names(s.name)
+	}
 	s.conn = s.open()
 	s.caps = s.conn.Caps()
 	s.long = min(max(time.Minute, s.caps.MinTTL), s.caps.MaxTTL)

@@ -5,7 +5,7 @@ local mode, permits = ARGV[5], tonumber(ARGV[6])
 local queue, resume = ARGV[7] == '1', ARGV[8] == '1'
 local place, meta = tonumber(ARGV[9]), ARGV[10]
 local channel, word, keep = ARGV[11], ARGV[12], tonumber(ARGV[13])
-local client, number = ARGV[14], tonumber(ARGV[15])
+local client, number, set = ARGV[14], tonumber(ARGV[15]), ARGV[16]
 
 -- The Cancel of a request may overtake it: then it comes too late.
 local cancelled = call('HGET', KEYS[7], holder .. '\n' .. id)
@@ -47,7 +47,7 @@ end
 local inLine = false
 for _, n in ipairs(names) do
   if n.w then
-    if n.w.id ~= id and not resume then return {ALREADY_HELD} end
+    if n.w.set ~= set or n.w.id ~= id and not resume then return {ALREADY_HELD} end
     if n.permits ~= permits or n.w.mode ~= mode then return {CONFLICT, n.permits, n.w.mode} end
     inLine = true
   elseif n.permits ~= permits and (n.grants > 0 or n.head) then
@@ -118,7 +118,7 @@ for _, n in ipairs(names) do
   if place > n.last then record(n, place, keep) end
   call('ZADD', n.Q, int(place), holder)
   call('ZADD', n.L, int(now + LIVE), holder)
-  local w = {mode = mode, since = n.w and n.w.since or int(now), channel = channel, word = word, id = id}
+  local w = {mode = mode, since = n.w and n.w.since or int(now), channel = channel, word = word, set = set, id = id}
   call('HSET', n.W, holder, writeWaiter(w))
   local life = millis(LIVE + 1000000)
   call('PEXPIRE', n.Q, life)

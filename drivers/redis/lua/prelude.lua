@@ -41,15 +41,15 @@ local function writeGrant(g)
 end
 
 -- A waiter: mode, since, where to wake it (a channel and what to say there),
--- request id.
+-- which names it waits for together, request id.
 local function readWaiter(v)
   if not v then return nil end
-  local mode, since, channel, word, id = string.match(v, '^(%d)\n(%d+)\n([^\n]*)\n([^\n]*)\n(.*)$')
-  return {mode = mode, since = since, channel = channel, word = word, id = id}
+  local mode, since, channel, word, set, id = string.match(v, '^(%d)\n(%d+)\n([^\n]*)\n([^\n]*)\n([^\n]*)\n(.*)$')
+  return {mode = mode, since = since, channel = channel, word = word, set = set, id = id}
 end
 
 local function writeWaiter(w)
-  return w.mode .. '\n' .. w.since .. '\n' .. w.channel .. '\n' .. w.word .. '\n' .. w.id
+  return w.mode .. '\n' .. w.since .. '\n' .. w.channel .. '\n' .. w.word .. '\n' .. w.set .. '\n' .. w.id
 end
 
 -- drop deletes fields or members, a bounded number with each call: unpack
