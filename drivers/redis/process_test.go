@@ -121,7 +121,9 @@ func TestStoppedHolder(t *testing.T) {
 	if err := holder.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
-	fmt.Fprintln(holder.in)
+	if _, err := io.WriteString(holder.in, "\n"); err != nil {
+		t.Fatal(err)
+	}
 	if got, want := holder.line(t), "expired=true ended=true not held=true"; got != want {
 		t.Errorf("the holder that was stopped says %q; want %q", got, want)
 	}

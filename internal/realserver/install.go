@@ -60,7 +60,7 @@ func output(ctx context.Context, program string, args ...string) ([]byte, error)
 // gives the lock back should this process die.
 func lockInstalls(t testing.TB) (unlock func()) {
 	t.Helper()
-	path := filepath.Join(os.TempDir(), "lockkeeper-install.lock")
+	path := filepath.Join(os.TempDir(), "lockkeeper-install.lock") //nolint:usetesting // one for all test binaries
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		t.Fatal(err)

@@ -72,7 +72,7 @@ func newDir(t testing.TB, name string) string {
 	defer root.Unlock()
 	if root.dir == "" {
 		sweep()
-		dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid()))
+		dir, err := os.MkdirTemp("", fmt.Sprintf("%s%d-", dirPrefix, os.Getpid())) //nolint:usetesting // it outlasts the test
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -91,7 +91,7 @@ func sweep() {
 	for _, dir := range found {
 		id, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), dirPrefix), "-")
 		pid, err := strconv.Atoi(id)
-		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH { //nolint:errorlint // a bare errno
+		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
 			_ = os.RemoveAll(dir) // somebody else may be at it
 		}
 	}

@@ -69,7 +69,6 @@ type Server struct {
 
 	mu      sync.Mutex
 	process *child.Process
-	log     *os.File
 }
 
 // Start starts a server and stops it when the test ends.

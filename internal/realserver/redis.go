@@ -26,7 +26,7 @@ const SentinelName = "main"
 // SharedRedis returns the one Redis that all tests of a package use.
 func SharedRedis(t testing.TB) *Server {
 	t.Helper()
-	return once(t, "redis", func(t testing.TB) *Server { return StartRedis(t) })
+	return once(t, "redis", func(t testing.TB) *Server { t.Helper(); return StartRedis(t) })
 }
 
 // StartRedis starts a Redis that writes nothing to disk. args are added to its
@@ -247,11 +247,11 @@ func (s *RedisSentinel) Primary(t testing.TB) *Server {
 				return err
 			}
 			host, port, _ := strings.Cut(text, "\n")
-			if got := net.JoinHostPort(host, port); addr != "" && got != addr {
+			got := net.JoinHostPort(host, port)
+			if addr != "" && got != addr {
 				return fmt.Errorf("%s or %s", addr, got)
-			} else {
-				addr = got
 			}
+			addr = got
 		}
 		for _, n := range s.Servers {
 			if n.Addr() == addr {
