@@ -12,7 +12,7 @@ import (
 
 // How calls are put together.
 const (
-	maxLanes    = 4   // pipelines under way at one server
+	maxLanes    = 2   // pipelines under way at one server
 	maxPipeline = 128 // calls of one
 )
 

@@ -45,8 +45,9 @@
 //	x, y cancelled requests, kept for a minute: a request that reaches the
 //	     server after its Cancel does nothing
 //
-// Every key has a time to live, so that nothing is left of a name some
-// fence_keep after its last use. A List looks at all keys of the database for
+// Every key has a time to live, so that nothing is left of a name fence_keep
+// after its last use, and the few seconds that Redis takes to remove what is
+// over. A List looks at all keys of the database for
 // each of its pages: give locks a database of their own where there are
 // millions of other keys.
 //

@@ -99,6 +99,10 @@ func TestThousandWaiters(t *testing.T) {
 	}
 }
 
+// lazy is how long Redis may take to remove keys whose time is over: it looks
+// at a few of them ten times a second.
+const lazy = 15 * time.Second
+
 // TestNothingIsLeft locks and releases 100,000 names; some time later the
 // server has no key, and after Close no subscription and no connection.
 func TestNothingIsLeft(t *testing.T) {
@@ -150,7 +154,7 @@ func TestNothingIsLeft(t *testing.T) {
 		n, err := strconv.Atoi(mustRedis(ctx, t, s, "DBSIZE"))
 		return err == nil && n <= 2*names/100
 	})
-	if took := time.Since(done); took > keep+2*time.Second {
+	if took := time.Since(done); took > keep+lazy {
 		t.Errorf("the keys were gone after %v; they are kept for %v", took, keep)
 	}
 	if left := mustRedis(ctx, t, s, "KEYS", DefaultPrefix+"{*}[hqlwfb]"); left != "" {

@@ -96,7 +96,7 @@ if not queue then return {HELD} end
 
 -- The place: the one it has, or the one that its ticket names unless somebody
 -- behind it was granted since, or a new one at the end.
-local last, atMost = 0, 0
+local last = 0
 for _, n in ipairs(names) do
   n.last = lastIssued(n)
   n.passed = n.passed or n.last
@@ -116,8 +116,8 @@ end
 if place == 0 then place = math.max(last + 1, now) end
 for _, n in ipairs(names) do
   if place > n.last then record(n, place, keep) end
-  call('ZADD', n.Q, int(place), holder)
-  call('ZADD', n.L, int(now + LIVE), holder)
+  call('ZADD', n.Q, place, holder)
+  call('ZADD', n.L, now + LIVE, holder)
   local w = {mode = mode, since = n.w and n.w.since or int(now), channel = channel, word = word, set = set, id = id}
   call('HSET', n.W, holder, writeWaiter(w))
   local life = millis(LIVE + 1000000)

@@ -2,11 +2,11 @@
 local holder, id, client, number = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local X, Y, request = KEYS[7], KEYS[8], holder .. '\n' .. id
-local old = call('ZRANGEBYSCORE', Y, '-inf', int(now - CANCELLED_LIFE), 'LIMIT', 0, 10)
+local old = call('ZRANGEBYSCORE', Y, '-inf', now - CANCELLED_LIFE, 'LIMIT', 0, 10)
 drop('ZREM', Y, old)
 drop('HDEL', X, old)
 call('HSET', X, request, client .. ' ' .. number)
-call('ZADD', Y, int(now), request)
+call('ZADD', Y, now, request)
 call('PEXPIRE', X, millis(CANCELLED_LIFE))
 call('PEXPIRE', Y, millis(CANCELLED_LIFE))
 

@@ -8,8 +8,9 @@
 --   X  hash    cancelled requests, with the client and the number of the Cancel
 --   Y  zset    the same, by when they were cancelled
 -- All times are microseconds of the server's clock. Lua's numbers are exact
--- up to 2^53, which the clock reaches in the year 2255; they are written with
--- int, because tostring keeps 14 digits only.
+-- up to 2^53, which the clock reaches in the year 2255. They are so as arguments
+-- of commands, too; in texts they are written with int, because tostring keeps
+-- 14 digits only.
 local call = redis.call
 local clock = call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -21,7 +22,7 @@ local $STATUS_NAMES = $STATUS_VALUES
 local function int(n) return string.format('%.0f', n) end
 
 -- millis rounds up, for the time to live of a key.
-local function millis(n) return int(math.ceil(n / 1000)) end
+local function millis(n) return math.ceil(n / 1000) end
 
 -- A grant: token, deadline, longest TTL given, since, lock-delay, resumed and
 -- revoked, TTL, request id. Neither ids nor holders hold a newline.
@@ -64,8 +65,9 @@ local function save(n)
     call('DEL', n.H)
     return
   end
-  call('HSET', n.H, 'gn', n.grants, 'd', int(n.first), 'x', int(n.longest), 'c', int(n.closed),
-    'n', n.permits, 'm', n.mode, 'p', int(n.passed or 0), 'e', int(n.ends))
+  call('HSET', n.H, 'gn', n.grants, 'd', n.first, 'x', n.longest, 'c', n.closed,
+    'n', n.permits, 'm', n.mode, 'e', n.ends)
+  if n.passed then call('HSET', n.H, 'p', n.passed) end
   call('PEXPIRE', n.H, millis(math.max(n.ends, n.closed, n.head and now + LIVE or 0) - now + 1000000))
 end
 
@@ -119,7 +121,7 @@ local function open(i)
   n.grants, n.first, n.longest = tonumber(v[1] or 0), tonumber(v[2] or 0), tonumber(v[3] or 0)
   n.closed = math.min(tonumber(v[4] or 0), now + MAX_DELAY)
   n.permits, n.mode = tonumber(v[5] or 1), v[6] or '0'
-  n.passed, n.ends = tonumber(v[7] or nil), tonumber(v[8] or 0)
+  n.passed, n.ends = tonumber(v[7] or nil), tonumber(v[8] or n.first)
   readHead(n)
   while n.head do
     local dead = call('ZRANGEBYSCORE', n.L, '-inf', '(' .. int(now), 'LIMIT', 0, 1000)
@@ -145,7 +147,7 @@ local function lastIssued(n) return tonumber(call('GET', n.F) or 0) or 0 end
 -- record notes a number as issued. It is kept for as long as the client says,
 -- and while it is ahead of the clock: afterwards the clock is past it.
 local function record(n, number, keep)
-  call('SET', n.F, int(number), 'PX', millis(math.max(number - now, 0) + keep))
+  call('SET', n.F, number, 'PX', millis(math.max(number - now, 0) + keep))
 end
 
 -- wake calls the head of the line if there is room for it. From then on it
@@ -159,7 +161,7 @@ local function wake(n, again)
   end
   if not fits(n, w.mode) then return end
   if not again and tonumber(call('ZSCORE', n.L, n.head) or 0) <= now + GRACE then return end
-  call('ZADD', n.L, int(now + GRACE), n.head)
+  call('ZADD', n.L, now + GRACE, n.head)
   call('PUBLISH', w.channel, w.word)
 end
 
