@@ -30,6 +30,7 @@ type conn struct {
 	waitReplicas int
 	logger       *slog.Logger
 	wakes        *wakes
+	watch        string        // the channel of watches
 	id           string        // of this client
 	number       atomic.Uint64 // of its last Acquire or Cancel
 
@@ -61,6 +62,7 @@ func newConn(client goredis.UniversalClient, o *Options) (*conn, error) {
 		return nil, lease.Invalidf("client", "must be a *redis.Client or a *redis.ClusterClient, is %T", client)
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.watch = c.prefix + "watch"
 	c.wakes = newWakes(c, c.prefix+"wake:"+c.id)
 	return c, nil
 }
@@ -78,6 +80,8 @@ func capabilities() driver.Caps {
 		Revoke:             true,
 		Break:              true,
 		Multi:              true,
+		Election:           true,
+		Watch:              true,
 		Loss:               driver.LossBeforeGrant,
 		Clock:              driver.ClockServerWall,
 		DeadWaiter:         deadWaiter,
@@ -115,10 +119,11 @@ func (c *conn) Close() error {
 	return nil
 }
 
-// call makes a call for one name.
+// call makes a call for one name. The channel of watches is every script's
+// last argument.
 func (c *conn) call(s *script, name string, args ...any) *call {
 	keys := keysOf(c.prefix, name)
-	return &call{script: s, keys: keys[:], args: args}
+	return &call{script: s, keys: keys[:], args: append(args, c.watch)}
 }
 
 // callAll makes a call for all names of a request. A Cluster runs a script in
@@ -165,7 +170,7 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 	k.args = []any{
 		r.Holder, r.ID, micros(r.TTL), micros(r.LockDelay + time.Microsecond - 1), int(r.Mode), max(1, r.Permits),
 		flag(r.Queue), flag(r.Resume), place, meta, channel, word, micros(c.keep),
-		c.id, c.number.Add(1), setOf(r),
+		c.id, c.number.Add(1), setOf(r), r.Value, c.watch,
 	}
 	if err := c.run(ctx, k); err != nil {
 		return nil, nil, err
@@ -226,7 +231,7 @@ func (s status) err(p *reply) error {
 		return lease.ErrRevoked
 	case statusBroken:
 		return lease.ErrBroken
-	case statusRenewed, statusReleased, statusCancelled:
+	case statusRenewed, statusReleased, statusCancelled, statusValueSet:
 		return nil
 	default:
 		p.fail(int64(s))
@@ -280,7 +285,7 @@ func (c *conn) Cancel(ctx context.Context, r *driver.Request) error {
 	if err != nil {
 		return err
 	}
-	k.args = []any{r.Holder, r.ID, c.id, c.number.Add(1)}
+	k.args = []any{r.Holder, r.ID, c.id, c.number.Add(1), c.watch}
 	if err := c.run(ctx, k); err != nil {
 		return err
 	}
@@ -356,6 +361,26 @@ func (c *conn) each(ctx context.Context, refs []driver.Ref, s *script, args func
 		return nil, outcomes[0].Err
 	}
 	return outcomes, nil
+}
+
+// SetValue implements driver.Conn.
+func (c *conn) SetValue(ctx context.Context, ref driver.Ref, value []byte) error {
+	if err := checkRef(ref.Name, ref.Holder); err != nil {
+		return err
+	}
+	if err := driver.ValidateValue(value, &c.caps); err != nil {
+		return err
+	}
+	token, ok := c.strip(ref.Token)
+	if !ok {
+		return lease.ErrNotHeld
+	}
+	k := c.call(setValueScript, ref.Name, ref.Holder, token, value)
+	if err := c.run(ctx, k); err != nil {
+		return err
+	}
+	p := &reply{items: k.reply}
+	return status(p.int()).err(p)
 }
 
 // Revoke implements driver.Conn.

@@ -109,28 +109,46 @@ func (c *conn) scan(ctx context.Context, r *driver.ListRequest) ([]string, error
 func (c *conn) describe(ctx context.Context, names []string, most int) ([]driver.Info, error) {
 	var infos []driver.Info
 	for len(names) > 0 && len(infos) < most {
-		n := min(len(names), most-len(infos))
-		calls := make([]*call, n)
-		for i, name := range names[:n] {
-			calls[i] = c.call(describeScript, name, driver.MaxListWaiters)
-			if err := c.start(ctx, calls[i]); err != nil {
-				return nil, err
-			}
+		n := min(len(names), most-len(infos), maxDescribe)
+		found, err := c.states(ctx, names[:n])
+		if err != nil {
+			return nil, err
 		}
-		for i, k := range calls {
-			if err := c.finish(ctx, k); err != nil {
-				return nil, err
+		for _, in := range found {
+			if in != nil {
+				infos = append(infos, *in)
 			}
-			if len(k.reply) == 0 {
-				continue
-			}
-			info, err := c.info(names[i], &reply{items: k.reply})
-			if err != nil {
-				return nil, err
-			}
-			infos = append(infos, info)
 		}
 		names = names[n:]
+	}
+	return infos, nil
+}
+
+// maxDescribe bounds how many names are described at once.
+const maxDescribe = 1000
+
+// states describes each of some names; nil where there is nothing to tell.
+func (c *conn) states(ctx context.Context, names []string) ([]*driver.Info, error) {
+	calls := make([]*call, len(names))
+	for i, name := range names {
+		calls[i] = c.call(describeScript, name, driver.MaxListWaiters)
+		if err := c.start(ctx, calls[i]); err != nil {
+			return nil, err
+		}
+	}
+	infos := make([]*driver.Info, len(names))
+	for i, k := range calls {
+		if err := c.finish(ctx, k); err != nil {
+			return nil, err
+		}
+		if len(k.reply) == 0 {
+			continue
+		}
+		info, err := c.info(names[i], &reply{items: k.reply})
+		if err != nil {
+			return nil, err
+		}
+		infos[i] = &info
 	}
 	return infos, nil
 }
@@ -142,7 +160,7 @@ func (c *conn) info(name string, p *reply) (driver.Info, error) {
 	in.ClosedFor = max(0, p.micros()-now)
 	in.Waiting = int(p.int())
 	state, line := p.list(), p.list()
-	meta := map[string]string{}
+	meta, values := map[string]string{}, map[string]string{}
 	for p.err == nil && state.err == nil && len(state.items) > 0 {
 		field, value := state.string(), state.string()
 		if holder, ok := strings.CutPrefix(field, "g:"); ok {
@@ -153,6 +171,8 @@ func (c *conn) info(name string, p *reply) (driver.Info, error) {
 			in.Grants = append(in.Grants, g)
 		} else if holder, ok := strings.CutPrefix(field, "k:"); ok && value != "" {
 			meta[holder] = value
+		} else if holder, ok := strings.CutPrefix(field, "v:"); ok && value != "" {
+			values[holder] = value
 		}
 	}
 	slices.SortFunc(in.Grants, func(a, b driver.GrantInfo) int {
@@ -164,6 +184,9 @@ func (c *conn) info(name string, p *reply) (driver.Info, error) {
 	for i := range in.Grants {
 		g := &in.Grants[i]
 		g.Mode = in.Mode
+		if value := values[g.Holder]; value != "" {
+			g.Value = []byte(value)
+		}
 		if text := meta[g.Holder]; text != "" {
 			if err := json.Unmarshal([]byte(text), &g.Meta); err != nil {
 				return in, fmt.Errorf("the metadata of %q cannot be read: %w", g.Holder, err)

@@ -49,10 +49,11 @@ const (
 	statusRenewed
 	statusReleased
 	statusCancelled
+	statusValueSet
 )
 
 // statusNames are what the scripts call them, in order.
-const statusNames = "GRANTED, QUEUED, HELD, ALREADY_HELD, NOT_HELD, CONFLICT, REVOKED, BROKEN, LIMIT, RENEWED, RELEASED, CANCELLED"
+const statusNames = "GRANTED, QUEUED, HELD, ALREADY_HELD, NOT_HELD, CONFLICT, REVOKED, BROKEN, LIMIT, RENEWED, RELEASED, CANCELLED, VALUE_SET"
 
 var (
 	//go:embed lua/prelude.lua
@@ -71,6 +72,8 @@ var (
 	cancelText string
 	//go:embed lua/revoke.lua
 	revokeText string
+	//go:embed lua/set_value.lua
+	setValueText string
 	//go:embed lua/describe.lua
 	describeText string
 )
@@ -84,6 +87,7 @@ var (
 	releaseScript  = newScript(releaseAloneText, releaseText)
 	cancelScript   = newScript("", cancelText)
 	revokeScript   = newScript("", revokeText)
+	setValueScript = newScript("", setValueText)
 	describeScript = newScript("", describeText)
 )
 

@@ -5,7 +5,7 @@ local mode, permits = ARGV[5], tonumber(ARGV[6])
 local queue, resume = ARGV[7] == '1', ARGV[8] == '1'
 local place, meta = tonumber(ARGV[9]), ARGV[10]
 local channel, word, keep = ARGV[11], ARGV[12], tonumber(ARGV[13])
-local client, number, set = ARGV[14], tonumber(ARGV[15]), ARGV[16]
+local client, number, set, value = ARGV[14], tonumber(ARGV[15]), ARGV[16], ARGV[17]
 
 -- The Cancel of a request may overtake it: then it comes too late.
 local cancelled = call('HGET', KEYS[7], holder .. '\n' .. id)
@@ -36,9 +36,12 @@ if held > 0 then -- a repeat, or a Resume
   for i, n in ipairs(names) do
     if n.g.id ~= id then
       n.g.id, n.g.delay, n.g.resumed = id, delay, '1'
-      call('HSET', n.H, 'k:' .. holder, meta)
+      call('HSET', n.H, 'k:' .. holder, meta, 'v:' .. holder, value)
+      extend(n, holder, n.g, ttl)
+      tell(n)
+    else
+      extend(n, holder, n.g, ttl)
     end
-    extend(n, holder, n.g, ttl)
     reply[i + 2] = n.g.token
   end
   return reply
@@ -84,7 +87,9 @@ local function grant()
     n.ends = math.max(n.ends, g.deadline + delay)
     call('HSET', n.H, 'g:' .. holder, writeGrant(g))
     if meta ~= '' then call('HSET', n.H, 'k:' .. holder, meta) end
+    if value ~= '' then call('HSET', n.H, 'v:' .. holder, value) end
     save(n)
+    tell(n)
     wake(n, true) -- there may be room for the next, too
     reply[i + 2] = g.token
   end
@@ -127,6 +132,7 @@ for _, n in ipairs(names) do
   readHead(n)
   n.permits = permits
   save(n)
+  if not n.w then tell(n) end
 end
 if mine() then return grant() end -- it came back to the head of a line
 

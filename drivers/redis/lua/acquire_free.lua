@@ -22,6 +22,8 @@ if #KEYS == $KINDS and redis.call('EXISTS', KEYS[1], KEYS[2], KEYS[7]) == 0 then
       'n', ARGV[6], 'm', ARGV[5], 'e', now + ARGV[3] + ARGV[4])
   end
   if ARGV[10] ~= '' then redis.call('HSET', KEYS[1], 'k:' .. ARGV[1], ARGV[10]) end
+  if ARGV[17] ~= '' then redis.call('HSET', KEYS[1], 'v:' .. ARGV[1], ARGV[17]) end
   redis.call('PEXPIRE', KEYS[1], math.ceil((ARGV[3] + ARGV[4]) / 1000) + 1000)
+  if redis.call('PUBSUB', 'NUMSUB', ARGV[18])[2] > 0 then redis.call('PUBLISH', ARGV[18], KEYS[1]) end
   return {$GRANTED, '0', token}
 end

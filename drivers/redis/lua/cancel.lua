@@ -26,6 +26,7 @@ for i = 1, #KEYS / $KINDS do
   if moved or w then
     save(n)
     wake(n, moved)
+    tell(n)
   end
 end
 return {CANCELLED}

@@ -1,5 +1,6 @@
 -- What all scripts begin with. KEYS has these keys for each name, see keys.go:
---   H  hash    the state: scalars, g:HOLDER for each grant, k:HOLDER its metadata
+--   H  hash    the state: scalars, g:HOLDER for each grant, k:HOLDER its metadata,
+--              v:HOLDER its value
 --   Q  zset    the line: holders by their places' numbers
 --   L  zset    until when each waiter counts as alive
 --   W  hash    a record for each waiter
@@ -71,19 +72,27 @@ local function save(n)
   call('PEXPIRE', n.H, millis(math.max(n.ends, n.closed, n.head and now + LIVE or 0) - now + 1000000))
 end
 
+-- tell says to those who watch, if anybody does at this server, that the state
+-- of a name has changed. The channel is every script's last argument.
+local function tell(n)
+  local channel = ARGV[#ARGV]
+  if call('PUBSUB', 'NUMSUB', channel)[2] > 0 then call('PUBLISH', channel, n.H) end
+end
+
 -- reap ends the leases that have run out: those whose deadline is before now.
 -- first is the earliest deadline or something before it. A deadline further
 -- ahead than the longest TTL means that the clock was set back; the lease then
 -- has that TTL from now on, which is never too short.
 local function reap(n)
   if n.grants == 0 or n.first >= now and n.first <= now + n.longest then return end
-  local all, gone, first = call('HGETALL', n.H), {}, nil
+  local all, gone, ended, first = call('HGETALL', n.H), {}, 0, nil
   for i = 1, #all, 2 do
     local holder = string.match(all[i], '^g:(.*)$')
     if holder then
       local g = readGrant(all[i + 1])
       if g.deadline < now then
-        gone[#gone + 1], gone[#gone + 2] = all[i], 'k:' .. holder
+        ended = ended + 1
+        gone[3 * ended - 2], gone[3 * ended - 1], gone[3 * ended] = all[i], 'k:' .. holder, 'v:' .. holder
         if g.delay > 0 then n.closed = math.max(n.closed, g.deadline + g.delay) end
       else
         if g.deadline > now + g.longest then
@@ -95,9 +104,10 @@ local function reap(n)
     end
   end
   drop('HDEL', n.H, gone)
-  n.grants = n.grants - #gone / 2
+  n.grants = n.grants - ended
   n.first = first or 0
   save(n)
+  if ended > 0 then tell(n) end
 end
 
 local function readHead(n) n.head = call('ZRANGE', n.Q, 0, 0)[1] end
@@ -128,6 +138,7 @@ local function open(i)
     if #dead == 0 then break end
     leave(n, dead)
     if not n.head then save(n) end
+    tell(n)
   end
   reap(n)
   return n
@@ -167,7 +178,7 @@ end
 
 -- take ends one grant.
 local function take(n, holder)
-  call('HDEL', n.H, 'g:' .. holder, 'k:' .. holder)
+  call('HDEL', n.H, 'g:' .. holder, 'k:' .. holder, 'v:' .. holder)
   n.grants = n.grants - 1
   if n.grants == 0 then n.first = 0 end
 end

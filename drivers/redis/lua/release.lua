@@ -6,4 +6,5 @@ if not g or g.token ~= token then return {NOT_HELD} end
 take(n, holder)
 save(n)
 wake(n, true)
+tell(n)
 return {RELEASED}

@@ -24,4 +24,5 @@ if brk and count > 0 then
   save(n)
   wake(n, true)
 end
+if count > 0 then tell(n) end
 return {count}
