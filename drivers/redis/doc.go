@@ -33,7 +33,7 @@
 // are in one slot, whatever the name looks like; see keysOf. A name that is
 // held or awaited has
 //
-//	h  the state and the grants, with metadata; gone when the name is free
+//	h  the state and the grants, with metadata and values; gone when the name is free
 //	q  the line: waiters by their places' numbers
 //	l  until when each waiter counts as alive
 //	w  a record for each waiter
@@ -71,6 +71,14 @@
 //
 // A grant that was waited for costs three scripts, whatever the length of the
 // line, besides the looks.
+//
+// # Watching
+//
+// A script that changes the state of a name publishes the name, if somebody
+// watches at that server. What ends by its time is looked at then, and all
+// names of a watch every 5 s, in case that a message was lost: a watch of very
+// many names costs the server as much as a List of them. Each watch has a
+// connection of its own to each master.
 //
 // # What is assumed, and what a failover can lose
 //

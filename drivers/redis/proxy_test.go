@@ -10,13 +10,13 @@ import (
 // back, or both, while its connections stay up: what a cut network looks like
 // to both ends.
 type proxy struct {
-	ln     net.Listener
-	target string
-	wg     sync.WaitGroup
+	ln net.Listener
+	wg sync.WaitGroup
 
-	mu    sync.Mutex
-	dark  [2]chan struct{} // by direction; not nil: closed when it lets through again
-	conns map[net.Conn]net.Conn
+	mu     sync.Mutex
+	target string
+	dark   [2]chan struct{} // by direction; not nil: closed when it lets through again
+	conns  map[net.Conn]net.Conn
 }
 
 // Directions.
@@ -45,7 +45,10 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		far, err := net.Dial("tcp", p.target)
+		p.mu.Lock()
+		target := p.target
+		p.mu.Unlock()
+		far, err := net.Dial("tcp", target)
 		if err != nil {
 			near.Close()
 			continue
@@ -101,6 +104,14 @@ func (p *proxy) heal() {
 			p.dark[d] = nil
 		}
 	}
+}
+
+// point sends new connections elsewhere and closes those there are.
+func (p *proxy) point(target string) {
+	p.mu.Lock()
+	p.target = target
+	p.mu.Unlock()
+	p.cut()
 }
 
 // cut closes all connections, as a network does that comes back.
