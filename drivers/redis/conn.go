@@ -196,15 +196,21 @@ func (c *conn) acquired(r *driver.Request, w *waiter, k *call) (*driver.Grant, *
 		for range r.More {
 			g.More = append(g.More, c.base+lease.Token(p.int()))
 		}
-		return g, nil, p.err
+		if p.err != nil {
+			return nil, nil, p.err
+		}
+		return g, nil, nil
 	case statusQueued:
 		place := p.int()
 		t := &driver.Ticket{Opaque: writeTicket(place), Position: int(p.int())}
 		recheck := p.micros()
-		if p.err == nil && w != nil {
+		if p.err != nil {
+			return nil, nil, p.err
+		}
+		if w != nil {
 			c.wakes.queued(w, recheck)
 		}
-		return nil, t, p.err
+		return nil, t, nil
 	case statusConflict:
 		permits, mode := p.int(), driver.Mode(p.int())
 		return nil, nil, fmt.Errorf("the name is in use as %v with %d permits, not as %v with %d: %w",

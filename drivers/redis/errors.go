@@ -53,6 +53,13 @@ func codeOf(err error) string {
 			return second
 		}
 	}
+	if word == "ERR" && strings.Contains(rest, "running script") { // Redis 6: what a script met comes later
+		for code := range replyKinds {
+			if strings.Contains(rest, " -"+code+" ") {
+				return code
+			}
+		}
+	}
 	return strings.TrimPrefix(word, "-")
 }
 
@@ -67,8 +74,11 @@ func classify(err error, sure bool) error {
 		if kind := replyKinds[codeOf(err)]; kind != nil {
 			return fmt.Errorf("%w: %w", kind, err)
 		}
-		if strings.Contains(err.Error(), "max number of clients") || strings.Contains(err.Error(), "invalid password") {
+		switch text := err.Error(); {
+		case strings.Contains(text, "max number of clients"):
 			return fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
+		case strings.Contains(text, "invalid password"):
+			return fmt.Errorf("%w: %w", lease.ErrDenied, err)
 		}
 		return err
 	}

@@ -47,8 +47,13 @@ type waiter struct {
 // listener is the subscription.
 type listener struct {
 	pubsub *goredis.PubSub
-	ready  chan struct{} // closed when the server has confirmed it, or it failed
+	ready  chan struct{} // closed when nobody needs to wait for it any more
+	settle sync.Once     // closes ready
 }
+
+// settled says that the server has confirmed the subscription, or that it has
+// not in good time: then waiters go without until it does.
+func (l *listener) settled() { l.settle.Do(func() { close(l.ready) }) }
 
 func newWakes(c *conn, channel string) *wakes {
 	return &wakes{c: c, channel: channel, byWord: map[string]*waiter{}, byClaim: map[claim]*waiter{}, swept: time.Now()}
@@ -83,6 +88,7 @@ func (w *wakes) register(ctx context.Context, k claim) *waiter {
 	select {
 	case <-l.ready:
 	case <-t.C:
+		l.settled()
 	case <-ctx.Done():
 	case <-w.c.closed:
 	}
@@ -176,7 +182,7 @@ func (w *wakes) listen() *listener {
 func (w *wakes) receive(l *listener) {
 	defer l.pubsub.Close() //nolint:errcheck // nothing is lost with a subscription
 	messages := l.pubsub.ChannelWithSubscriptions(goredis.WithChannelSize(1024))
-	ready := false
+	first := true
 	for {
 		select {
 		case <-w.c.closed:
@@ -193,12 +199,11 @@ func (w *wakes) receive(l *listener) {
 				}
 				w.mu.Unlock()
 			case *goredis.Subscription:
-				if !ready {
-					ready = true
-					close(l.ready)
-					continue
+				l.settled()
+				if !first {
+					w.callAll()
 				}
-				w.callAll()
+				first = false
 			}
 		}
 	}

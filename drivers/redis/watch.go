@@ -125,6 +125,7 @@ func (w *watcher) subscribeAt(ctx context.Context, client *goredis.Client) error
 // receive collects what is published. go-redis subscribes again by itself when
 // a connection was lost; then all names are looked at.
 func (w *watcher) receive(sub *goredis.PubSub) {
+	defer sub.Close() //nolint:errcheck // nothing is lost with a subscription
 	messages := sub.ChannelWithSubscriptions(goredis.WithChannelSize(1024))
 	for {
 		select {
