@@ -27,8 +27,12 @@ type silent struct{}
 
 func (silent) Printf(context.Context, string, ...any) {}
 
-// suiteTTL outlasts a stall of a loaded machine.
-const suiteTTL = time.Second
+// suiteTTL and patient outlast a stall of a loaded machine: the suite repeats
+// no call that failed on the way.
+const (
+	suiteTTL = time.Second
+	patient  = "?timeout=10s"
+)
 
 func openURL(t testing.TB, url string) driver.Conn {
 	t.Helper()
@@ -47,7 +51,7 @@ func TestSingle(t *testing.T) {
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
 			p := newProxy(t, s.Addr())
-			c := openURL(t, "redis://"+p.addr())
+			c := openURL(t, "redis://"+p.addr()+patient)
 			proxies.Store(c, p)
 			return c
 		},
@@ -70,7 +74,9 @@ func TestSingle(t *testing.T) {
 func TestCluster(t *testing.T) {
 	c := realserver.SharedRedisCluster(t)
 	locktest.Run(t, locktest.Harness{
-		Open:     func(t testing.TB) driver.Conn { return openURL(t, "redis+cluster://"+strings.Join(c.Addrs()[:3], ",")) },
+		Open: func(t testing.TB) driver.Conn {
+			return openURL(t, "redis+cluster://"+strings.Join(c.Addrs()[:3], ",")+patient)
+		},
 		Names:    func(name string) string { return "{" + name + "}" }, // several of them in one slot
 		ShortTTL: suiteTTL,
 	})
@@ -80,7 +86,7 @@ func TestSentinel(t *testing.T) {
 	s := realserver.SharedRedisSentinel(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
-			return openURL(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+realserver.SentinelName+"/0")
+			return openURL(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+realserver.SentinelName+"/0"+patient)
 		},
 		ShortTTL: suiteTTL,
 	})

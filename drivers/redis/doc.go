@@ -64,7 +64,7 @@
 // Messages can be lost, and an expiry sends none. So each waiter also looks by
 // itself, every 0.9 s and when the lease in front of the line may end; that is
 // its sign of life, too. When it is a waiter's turn and it does not answer
-// within 0.4 s, it is passed; another that is silent for 3 s loses its place.
+// within 0.8 s, it is passed; another that is silent for 5 s loses its place.
 // One that was passed and returns has its place again, unless somebody behind
 // it was granted. A ticket is the number of the place and not sealed: whoever
 // may write to the Redis may do worse.

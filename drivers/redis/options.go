@@ -16,7 +16,7 @@ import (
 
 // TTLs of a lock. A shorter one would end with a short stall of the server.
 const (
-	MinTTL = 500 * time.Millisecond
+	MinTTL = time.Second
 	MaxTTL = 24 * time.Hour
 )
 

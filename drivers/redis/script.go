@@ -14,8 +14,8 @@ import (
 
 // How the line of a name is kept alive; see the package comment.
 const (
-	waiterLife  = 3 * time.Second        // a waiter that is not heard of for so long loses its place
-	headGrace   = 400 * time.Millisecond // so long when it is its turn and it was called
+	waiterLife  = 5 * time.Second        // a waiter that is not heard of for so long loses its place
+	headGrace   = 800 * time.Millisecond // so long when it is its turn and it was called
 	checkPeriod = 900 * time.Millisecond // how often a waiter looks, called or not
 
 	// cancelLife is how long a Cancel is remembered, in case that it has
@@ -23,7 +23,9 @@ const (
 	cancelLife = time.Minute
 
 	// deadWaiter is how long at most a dead waiter is in the way: the one
-	// behind it looks within checkPeriod, and by then headGrace is over.
+	// behind it looks within checkPeriod, and by then headGrace is over, or it
+	// looks at its end. If the name came free by an expiry, it looked then, for
+	// no TTL is shorter than checkPeriod.
 	deadWaiter = time.Second
 )
 
