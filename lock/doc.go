@@ -10,8 +10,8 @@
 //	})
 //
 // The schemes of URLs come from the drivers that the program imports: package
-// engine knows mem:// and file://, package drivers/remote knows http:// and
-// https://.
+// engine knows mem:// and file://, package drivers/remote http:// and https://,
+// package drivers/redis redis:// and its relatives.
 //
 // # What a Lease is worth
 //
