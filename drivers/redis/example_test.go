@@ -39,4 +39,7 @@ func ExampleNew() {
 	}
 	locks := lock.New(conn, nil)
 	defer locks.Close()
+	if _, err := locks.TryAcquire(ctx, "stock/42", nil); err != nil {
+		log.Fatal(err)
+	}
 }
