@@ -1,6 +1,6 @@
 // Package redis is the driver for locks on Redis: one server, a primary that
-// Sentinels watch, or a Redis Cluster. It is tested with Redis 7.0, and uses
-// nothing that came after Redis 6.2.
+// Sentinels watch, or a Redis Cluster. It is tested with Redis 7.0, and needs
+// 6.2.
 //
 // Importing it registers these URLs with package lock:
 //

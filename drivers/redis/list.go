@@ -223,12 +223,16 @@ func (c *conn) grantInfo(now time.Duration, holder, record string) (driver.Grant
 	if len(f) != 8 || len(f[5]) != 2 {
 		return driver.GrantInfo{}, fmt.Errorf("the record of %q cannot be read: %q", holder, record)
 	}
-	p := &reply{items: []any{f[0], f[1], f[3], f[6]}}
+	p := &reply{items: []any{f[0], f[3], f[6]}}
 	g := driver.GrantInfo{Holder: holder, Revoked: f[5][1] == '1'}
 	g.Token = c.base + lease.Token(p.int())
-	g.Remaining = max(0, p.micros()-now)
-	g.Held = max(0, now-p.micros())
+	since := p.micros()
 	g.TTL = p.micros()
+	deadline := since + g.TTL
+	if f[1] != "" {
+		deadline = (&reply{items: []any{f[1]}}).micros()
+	}
+	g.Held, g.Remaining = max(0, now-since), max(0, deadline-now)
 	if p.err != nil {
 		return g, fmt.Errorf("the record of %q cannot be read: %s", holder, strconv.Quote(record))
 	}

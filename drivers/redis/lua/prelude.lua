@@ -25,14 +25,14 @@ local function int(n) return string.format('%.0f', n) end
 -- millis rounds up, for the time to live of a key.
 local function millis(n) return math.ceil(n / 1000) end
 
--- A grant: token, deadline, longest TTL given, since, lock-delay, resumed and
--- revoked, TTL, request id. Neither ids nor holders hold a newline.
+-- A grant: token, deadline (empty: since and the TTL), longest TTL given, since,
+-- lock-delay, resumed and revoked, TTL, request id. Neither ids nor holders hold a newline.
 local function readGrant(v)
   if not v then return nil end
   local token, deadline, longest, since, delay, resumed, revoked, ttl, id =
-    string.match(v, '^(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d+)\n(%d)(%d)\n(%d+)\n(.*)$')
+    string.match(v, '^(%d+)\n(%d*)\n(%d+)\n(%d+)\n(%d+)\n(%d)(%d)\n(%d+)\n(.*)$')
   return {
-    token = token, deadline = tonumber(deadline), longest = tonumber(longest), since = since,
+    token = token, deadline = tonumber(deadline) or since + ttl, longest = tonumber(longest), since = since,
     delay = tonumber(delay), resumed = resumed, revoked = revoked, ttl = tonumber(ttl), id = id,
   }
 end
