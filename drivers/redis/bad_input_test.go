@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -194,5 +195,20 @@ func TestNamesInDifferentSlots(t *testing.T) {
 	}
 	if infos, err := c.List(ctx, &driver.ListRequest{Name: name}); err != nil || len(infos) != 0 {
 		t.Errorf("left: %+v, %v", infos, err)
+	}
+}
+
+// TestUnixSocket: a socket serves as an address.
+func TestUnixSocket(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "redis.sock")
+	realserver.StartRedis(t, "--unixsocket", path)
+	ctx := bounded(t)
+	l := openLocker(t, "unix://"+path+"?db=3")
+	le, err := l.Acquire(ctx, "n", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := le.Release(ctx); err != nil {
+		t.Error(err)
 	}
 }
