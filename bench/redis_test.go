@@ -143,7 +143,7 @@ func contend(t testing.TB, acquire locker, workers int, hold, span time.Duration
 					break // the time is over
 				}
 				own = append(own, time.Since(start))
-				time.Sleep(hold)
+				time.Sleep(hold) // the work under the lock
 				if err := release(context.Background()); err != nil {
 					t.Error(err)
 				}

@@ -15,12 +15,12 @@ import (
 var clockSource []byte
 
 // wallClock is a wall clock for one server, off by what a file says.
-type wallClock struct{ file, library string }
+type wallClock struct{ file, shim string }
 
 // newClock compiles the library that brings a server its clock.
 func newClock(t testing.TB, dir string) *wallClock {
 	t.Helper()
-	c := &wallClock{file: filepath.Join(dir, "clock"), library: filepath.Join(dir, "clock.so")}
+	c := &wallClock{file: filepath.Join(dir, "clock"), shim: filepath.Join(dir, "clock.so")}
 	source := filepath.Join(dir, "clock.c")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func newClock(t testing.TB, dir string) *wallClock {
 	if err := os.WriteFile(source, clockSource, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	out, err := output(t.Context(), need(t, "cc", "gcc"), "-shared", "-fPIC", "-O1", "-o", c.library, source)
+	out, err := output(t.Context(), need(t, "cc", "gcc"), "-shared", "-fPIC", "-O1", "-o", c.shim, source)
 	if err != nil {
 		t.Fatalf("compile the clock: %v\n%s", err, out)
 	}
@@ -37,7 +37,7 @@ func newClock(t testing.TB, dir string) *wallClock {
 }
 
 func (c *wallClock) env() []string {
-	return []string{"LD_PRELOAD=" + c.library, "LOCKKEEPER_CLOCK=" + c.file}
+	return []string{"LD_PRELOAD=" + c.shim, "LOCKKEEPER_CLOCK=" + c.file}
 }
 
 // set writes the offset in place: the server has the file mapped.
