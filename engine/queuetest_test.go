@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/store/storetest"
+	"github.com/lockkeeper/lockkeeper/internal/suitelocks"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 	"github.com/lockkeeper/lockkeeper/queue/queuetest"
 )
@@ -20,7 +21,7 @@ func TestQueueConformanceMemory(t *testing.T) {
 	queuetest.Run(t, queuetest.Harness{
 		Lease: suiteLease,
 		Open:  func(*testing.T) queuedriver.Conn { return e.Queues() },
-		Locks: func(*testing.T) queuetest.Locks { return suiteLocks{e.Locks()} },
+		Locks: func(*testing.T) queuetest.Locks { return suitelocks.Locks{Conn: e.Locks()} },
 	})
 }
 
@@ -32,7 +33,7 @@ func TestQueueConformanceFile(t *testing.T) {
 	queuetest.Run(t, queuetest.Harness{
 		Lease: suiteLease,
 		Open:  func(*testing.T) queuedriver.Conn { return e.Queues() },
-		Locks: func(*testing.T) queuetest.Locks { return suiteLocks{e.Locks()} },
+		Locks: func(*testing.T) queuetest.Locks { return suitelocks.Locks{Conn: e.Locks()} },
 		Restart: func(*testing.T) {
 			if err := e.Close(); err != nil {
 				t.Fatal(err)
@@ -61,7 +62,7 @@ func TestQueueConformanceCrash(t *testing.T) {
 		},
 		Locks: func(*testing.T) queuetest.Locks {
 			e := &Engine{core: c, conns: make(map[*conn]struct{})}
-			return suiteLocks{e.Locks()}
+			return suitelocks.Locks{Conn: e.Locks()}
 		},
 		Restart: func(*testing.T) {
 			after := disk.Crash(0, 1)

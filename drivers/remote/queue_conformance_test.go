@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper/internal/suitelocks"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 	"github.com/lockkeeper/lockkeeper/queue/queuetest"
 )
@@ -22,7 +23,7 @@ func queueHarness(d *daemon, query string) queuetest.Harness {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return suiteLocks{c}
+			return suitelocks.Locks{Conn: c}
 		},
 	}
 }

@@ -1,4 +1,7 @@
-package remote
+// Package suitelocks shows a connection for locks to the suite of queues, which
+// does not know lock drivers: its cases on commits take, renew and release
+// locks of the same backend. It is for the tests of drivers.
+package suitelocks
 
 import (
 	"context"
@@ -9,10 +12,11 @@ import (
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// suiteLocks shows a lock connection to the suite of queues.
-type suiteLocks struct{ lockdriver.Conn }
+// Locks is the lock side of a queuetest.Harness.
+type Locks struct{ lockdriver.Conn }
 
-func (l suiteLocks) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (lease.Token, error) {
+// Acquire takes a free lock.
+func (l Locks) Acquire(ctx context.Context, name, holder string, ttl time.Duration) (lease.Token, error) {
 	g, _, err := l.Conn.Acquire(ctx, &lockdriver.Request{Name: name, Holder: holder, TTL: ttl})
 	if err != nil {
 		return 0, err
@@ -20,7 +24,8 @@ func (l suiteLocks) Acquire(ctx context.Context, name, holder string, ttl time.D
 	return g.Token, nil
 }
 
-func (l suiteLocks) Renew(ctx context.Context, ref queuedriver.LockRef, ttl time.Duration) error {
+// Renew renews one.
+func (l Locks) Renew(ctx context.Context, ref queuedriver.LockRef, ttl time.Duration) error {
 	out, err := l.Conn.Renew(ctx, []lockdriver.Ref{{Name: ref.Name, Holder: ref.Holder, Token: ref.Token, TTL: ttl}})
 	if err != nil {
 		return err
@@ -28,7 +33,8 @@ func (l suiteLocks) Renew(ctx context.Context, ref queuedriver.LockRef, ttl time
 	return out[0].Err
 }
 
-func (l suiteLocks) Release(ctx context.Context, ref queuedriver.LockRef) error {
+// Release releases one.
+func (l Locks) Release(ctx context.Context, ref queuedriver.LockRef) error {
 	out, err := l.Conn.Release(ctx, []lockdriver.Ref{{Name: ref.Name, Holder: ref.Holder, Token: ref.Token}})
 	if err != nil {
 		return err
