@@ -51,8 +51,13 @@ func need(t testing.TB, program, debian string) string {
 
 // output runs a command and returns what it prints.
 func output(ctx context.Context, program string, args ...string) ([]byte, error) {
+	return outputWith(ctx, []string{"DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1"}, program, args...)
+}
+
+// outputWith is output with more in the environment.
+func outputWith(ctx context.Context, env []string, program string, args ...string) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, program, args...) //nolint:gosec // found in PATH, arguments are our own
-	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive", "RUNLEVEL=1")
+	cmd.Env = append(os.Environ(), env...)
 	return cmd.CombinedOutput()
 }
 

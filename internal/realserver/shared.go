@@ -3,6 +3,7 @@ package realserver
 import (
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 )
@@ -21,7 +22,7 @@ var shared struct {
 func Run(m *testing.M) int {
 	status := m.Run()
 	shared.Lock()
-	for _, stop := range shared.stops {
+	for _, stop := range slices.Backward(shared.stops) { // as a test's own clean-ups
 		stop()
 	}
 	shared.Unlock()
