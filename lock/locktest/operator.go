@@ -120,7 +120,9 @@ func listDescribes(s *suite) {
 	}
 	g := s.grant(s.conn, r)
 	for i := range 3 {
-		s.line(s.conn, s.queued(fmt.Sprint("waiter ", i)))
+		w := s.queued(fmt.Sprint("waiter ", i))
+		s.line(s.conn, w)
+		s.stand(s.conn, w)
 	}
 	in := s.info(s.name)
 	if in == nil || len(in.Grants) != 1 || in.Name != s.name || in.Mode != driver.Exclusive || in.Permits != 1 || in.Waiting != 3 || in.ClosedFor != 0 {

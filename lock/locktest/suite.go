@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -172,6 +173,19 @@ func (s *suite) line(c driver.Conn, r *driver.Request) {
 		s.Fatalf("ticket of %d bytes, the limit is %d", len(ticket.Opaque), driver.MaxTicket)
 	}
 	r.Ticket = ticket
+}
+
+// stand keeps the place of a request in the line until the case ends: a place
+// that nobody stands at is given up.
+func (s *suite) stand(c driver.Conn, r *driver.Request) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if g, err := await(ctx, c, r); ctx.Err() == nil {
+			s.Errorf("%s left the line: grant %v, error %v", r.Holder, g, err)
+		}
+	})
+	s.Cleanup(func() { cancel(); wg.Wait() })
 }
 
 // await waits until the request is granted, as the portable layer does.

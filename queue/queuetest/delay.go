@@ -39,9 +39,11 @@ func delayOrder(s *suite) {
 	}
 	began := time.Now()
 	delays := map[string]time.Duration{"late": 3 * s.unit, "soon": s.unit, "then": 2 * s.unit}
+	ms := make([]*driver.Message, 0, len(delays))
 	for _, b := range []string{"late", "soon", "then"} {
-		s.publish(to(q), &driver.Message{Body: []byte(b), Delay: delays[b]})
+		ms = append(ms, &driver.Message{Body: []byte(b), Delay: delays[b]})
 	}
+	s.publish(to(q), ms...) // at once, or a slow publish would change the order
 	s.noneBefore(q, began.Add(delays["soon"]))
 	for _, b := range []string{"soon", "then", "late"} {
 		d := s.one(q, b)
