@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -238,12 +239,13 @@ func TestFaults(t *testing.T) {
 }
 
 // finds runs one check against a faulty driver and expects it to fail.
-func finds(t *testing.T, test, check, fault string) {
+func finds(t *testing.T, test, check, fault string, flags ...string) {
 	var pattern []string
 	for _, part := range strings.Split(test+"/"+check, "/") {
 		pattern = append(pattern, "^"+part)
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run="+strings.Join(pattern, "/"), "-test.v", "-test.timeout=2m")
+	args := append([]string{"-test.run=" + strings.Join(pattern, "/"), "-test.v", "-test.timeout=2m"}, flags...)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), faultVariable+"="+fault)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -333,9 +335,16 @@ var flawed = map[string]struct {
 	"a commit does not look at its locks":  {"Commit/a_lock_that", flaws{requireIgnored: true}},
 }
 
+// raced are the flaws that show only if the receiver that they are unfair to
+// wakes first, about every second time, and how often the check is tried. Sound
+// drivers pass it every time.
+var raced = map[string]int{"the rest is not shared": 50, "receives take turns": 50}
+
 // TestFlaws does what TestFaults does with a reference that is wrong inside.
 func TestFlaws(t *testing.T) {
 	for name, f := range flawed {
-		t.Run(name, func(t *testing.T) { finds(t, "TestReference", f.check, name) })
+		t.Run(name, func(t *testing.T) {
+			finds(t, "TestReference", f.check, name, "-test.count="+strconv.Itoa(max(1, raced[name])))
+		})
 	}
 }
