@@ -344,7 +344,7 @@ var raced = map[string]int{"the rest is not shared": 50, "receives take turns": 
 func TestFlaws(t *testing.T) {
 	for name, f := range flawed {
 		t.Run(name, func(t *testing.T) {
-			finds(t, "TestReference", f.check, name, "-test.count="+strconv.Itoa(max(1, raced[name])))
+			finds(t, "TestReference", f.check, name, "-test.failfast", "-test.count="+strconv.Itoa(max(1, raced[name])))
 		})
 	}
 }
