@@ -11,6 +11,10 @@ TIMEOUT   ?= 20m
 # Inputs by default, for at the end of a time the go command now and then takes
 # its own deadline for a failure.
 FUZZTIME  ?= 30000x
+# Of make bench: how often each line is measured, and which lines are, as a
+# regular expression for their keys (floor|daemon/file).
+ROUNDS    ?= 5
+LINES     ?=
 # Rounds of each Go benchmark; benchstat wants at least 6 for an interval.
 COUNT     ?= 6
 LISTEN    ?= 127.0.0.1:7420
@@ -85,10 +89,15 @@ fuzz: ## each fuzz function for FUZZTIME
 	done
 
 .PHONY: bench
-bench: ## Go benchmarks, COUNT rounds, summed up by benchstat
+bench: ## a table of Lockkeeper beside the disk and others' servers, 10 minutes
 	@mkdir -p bin
-	$(GO) test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout 60m $(PKGS) > bin/bench.txt || { cat bin/bench.txt; exit 1; }
-	$(TOOL) benchstat bin/bench.txt
+	cd bench && $(GO) test -run='^TestBench$$' -count=1 -timeout 40m -args -whole -rounds=$(ROUNDS) -lines='$(LINES)' -out=../bin/bench.json
+
+.PHONY: gobench
+gobench: ## Go benchmarks, COUNT rounds, summed up by benchstat
+	@mkdir -p bin
+	$(GO) test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout 60m $(PKGS) > bin/gobench.txt || { cat bin/gobench.txt; exit 1; }
+	$(TOOL) benchstat bin/gobench.txt
 
 .PHONY: services
 services: build ## start what examples need: a server on LISTEN with throw-away data

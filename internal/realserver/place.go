@@ -52,6 +52,10 @@ func freePort(t testing.TB) int {
 	return 0
 }
 
+// FreeAddr returns an address of the loopback that nothing listens on, for a
+// server that has no function here.
+func FreeAddr(t testing.TB) string { t.Helper(); return loopback(freePort(t)) }
+
 func loopback(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
 // dirPrefix begins the names of all directories; the id of the process that
