@@ -74,6 +74,13 @@ func (q *queueConn) Caps() queuedriver.Caps {
 		MaxLength:        true,
 		MessageTTL:       true,
 		FairDispatch:     true,
+		Numbered:         true,
+		OutlivesConn:     true,
+		ConfirmedAck:     true,
+		FreeRelease:      true,
+		OrderedRelease:   true,
+		CountsQueues:     true,
+		IfEmpty:          true,
 
 		Store:    q.core.ident,
 		MinLease: q.core.params.minTTL,

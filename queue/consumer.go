@@ -111,6 +111,7 @@ func (b *Broker) Consumer(ctx context.Context, queue string, o *ConsumerOptions)
 func (c *Consumer) request(n int) driver.ReceiveRequest {
 	return driver.ReceiveRequest{
 		Queue: c.queue, Consumer: c.id, Max: min(n, driver.MaxReceive), Wait: pollWait, Lease: c.lease,
+		Ahead: c.prefetch,
 	}
 }
 

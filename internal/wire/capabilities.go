@@ -41,16 +41,6 @@ type LockCaps struct {
 	FailoverLosesGrant bool   `json:"failover_loses_grant"`
 	Durable            bool   `json:"durable"`
 	Store              string `json:"store,omitempty" doc:"commits can name locks if it is that of the queues"`
-
-	Assumes LockStatement `json:"assumes" doc:"the same for people, in sentences"`
-}
-
-// LockStatement is what a lockdriver.Statement says.
-type LockStatement struct {
-	Clock  string `json:"clock,omitempty" doc:"which clock ends leases, and what it costs if it is stepped or slow"`
-	Fence  string `json:"fence,omitempty" doc:"where tokens come from"`
-	Node   string `json:"node,omitempty" doc:"what the loss of a node costs"`
-	Waiter string `json:"waiter,omitempty" doc:"how a dead waiter is noticed"`
 }
 
 // NewLockCaps is the wire form of c.
@@ -60,7 +50,6 @@ func NewLockCaps(c lockdriver.Caps) *LockCaps {
 		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election, Watch: c.Watch,
 		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
-		Assumes: LockStatement(c.Assumes),
 	}
 }
 
@@ -72,7 +61,6 @@ func (c *LockCaps) Driver() lockdriver.Caps {
 		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
 		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
-		Assumes: lockdriver.Statement(c.Assumes),
 	}
 }
 
@@ -111,10 +99,19 @@ type QueueCaps struct {
 	Schedules        bool `json:"schedules"`
 	Commit           bool `json:"commit"`
 
+	Numbered       bool `json:"numbered" doc:"a message has one number in all its deliveries"`
+	OutlivesConn   bool `json:"outlives_connection" doc:"deliveries stay leased when their connection is lost"`
+	ConfirmedAck   bool `json:"confirmed_ack" doc:"an ack is as safe as a confirmed message"`
+	FreeRelease    bool `json:"free_release" doc:"a release does not count as an attempt"`
+	OrderedRelease bool `json:"ordered_release" doc:"what is released is back in its place"`
+	CountsQueues   bool `json:"counts_queues" doc:"receipts say how many queues a message matched"`
+	IfEmpty        bool `json:"if_empty" doc:"a queue can be deleted if it is empty"`
+
 	Store string `json:"store,omitempty" doc:"commits can name locks if it is that of the locks"`
 
 	MinLease Millis `json:"min_lease_ms"`
 	MaxLease Millis `json:"max_lease_ms"`
+	MaxDelay Millis `json:"max_delay_ms,omitempty" doc:"missing: the limit of the interface"`
 	MaxBody  int    `json:"max_body_bytes"`
 }
 
@@ -126,7 +123,9 @@ func NewQueueCaps(c queuedriver.Caps) *QueueCaps {
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
 		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Schedules: c.Schedules, Commit: c.Commit, Store: c.Store,
-		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxBody: c.MaxBody,
+		Numbered: c.Numbered, OutlivesConn: c.OutlivesConn, ConfirmedAck: c.ConfirmedAck, FreeRelease: c.FreeRelease,
+		OrderedRelease: c.OrderedRelease, CountsQueues: c.CountsQueues, IfEmpty: c.IfEmpty,
+		MinLease: Ceil(c.MinLease), MaxLease: Floor(c.MaxLease), MaxDelay: Floor(c.MaxDelay), MaxBody: c.MaxBody,
 	}
 }
 
@@ -138,6 +137,8 @@ func (c *QueueCaps) Driver() queuedriver.Caps {
 		HeadersRoute: c.HeadersRoute, Peek: c.Peek, Redrive: c.Redrive, Mandatory: c.Mandatory, Purge: c.Purge,
 		Stats: c.Stats, FIFO: c.FIFO,
 		CancelScheduled: c.CancelScheduled, FairDispatch: c.FairDispatch, ExchangeBindings: c.ExchangeBindings, Alternate: c.Alternate, Priorities: c.Priorities, MessageTTL: c.MessageTTL, QueueTTL: c.QueueTTL, MaxLength: c.MaxLength, SingleActive: c.SingleActive, Exclusive: c.Exclusive, AutoDelete: c.AutoDelete, Streams: c.Streams, Schedules: c.Schedules, Commit: c.Commit, Store: c.Store,
-		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxBody: c.MaxBody,
+		Numbered: c.Numbered, OutlivesConn: c.OutlivesConn, ConfirmedAck: c.ConfirmedAck, FreeRelease: c.FreeRelease,
+		OrderedRelease: c.OrderedRelease, CountsQueues: c.CountsQueues, IfEmpty: c.IfEmpty,
+		MinLease: c.MinLease.Duration(), MaxLease: c.MaxLease.Duration(), MaxDelay: c.MaxDelay.Duration(), MaxBody: c.MaxBody,
 	}
 }

@@ -16,7 +16,7 @@ import (
 var documented = map[string]int64{
 	"MaxName": MaxName, "MaxKey": MaxKey, "MaxID": MaxID, "MaxOrderKey": MaxOrderKey, "MaxConsumer": MaxConsumer,
 	"MaxProperty": MaxProperty, "MaxHeaders": MaxHeaders, "MaxHeaderBytes": MaxHeaderBytes, "MaxHeaderDepth": MaxHeaderDepth,
-	"MaxBody": MaxBody, "MaxBatch": MaxBatch, "MaxBatchBytes": MaxBatchBytes, "MaxReceive": MaxReceive,
+	"MaxBody": MaxBody, "MaxBatch": MaxBatch, "MaxBatchBytes": MaxBatchBytes, "MaxReceive": MaxReceive, "MaxAhead": MaxAhead,
 	"MaxReceiveBytes": MaxReceiveBytes, "MaxWait": int64(MaxWait), "MaxReason": MaxReason, "MaxPriority": MaxPriority,
 	"MaxDelay": int64(MaxDelay), "MaxDeliveryLimit": MaxDeliveryLimit, "MaxDedupWindow": int64(MaxDedupWindow),
 	"MinExpires": int64(MinExpires), "MaxRetentionAge": int64(MaxRetentionAge), "MaxQueueLength": MaxQueueLength,

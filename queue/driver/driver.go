@@ -191,7 +191,7 @@ const (
 type Receipt struct {
 	Err        error
 	Durability Durability
-	Queues     int  // that it matched: they took it, or had it already; 0: unroutable and not mandatory
+	Queues     int  // that it matched: they took it, or had it already; 0: unroutable and not mandatory; see Caps.CountsQueues
 	Duplicate  bool // the ID was seen before by every queue it matched: nothing was stored
 }
 
@@ -221,6 +221,12 @@ type ReceiveRequest struct {
 	MaxBytes int           // of bodies together, though one message is always returned; 0: MaxReceiveBytes
 	Wait     time.Duration // 0 to MaxWait
 	Lease    time.Duration // 0: the queue's; else Caps.MinLease to Caps.MaxLease
+
+	// Ahead says that the consumer goes on receiving, and never has more than
+	// so many deliveries: 0 to MaxAhead, 0 for a single receive. A backend
+	// that pushes may keep what is left of that ready for the next receive,
+	// out of the reach of others, until Detach. It binds nobody.
+	Ahead int
 }
 
 // Verb says how a delivery is settled.
@@ -355,13 +361,43 @@ type Caps struct {
 	Schedules        bool
 	Commit           bool // Conn.Commit and Conn.Result
 
+	// Numbered: Ref.Seq is the message's number in its queue, the same in each
+	// of its deliveries. Without, it only belongs to the token.
+	Numbered bool
+	// OutlivesConn: a delivery stays leased when the connection that it came
+	// over is lost, and any connection can settle it. Without, it goes back at
+	// once, which counts as an attempt, and settling it is lease.ErrNotHeld.
+	OutlivesConn bool
+	// ConfirmedAck: a settlement that had no error is as safe as a confirmed
+	// message. Without, what was acked in the last moment before a connection
+	// was lost may be delivered again.
+	ConfirmedAck bool
+	// FreeRelease: a Release, and what is handed back for a Receive that
+	// ended, does not count as an attempt. Without, it does.
+	FreeRelease bool
+	// OrderedRelease: what is released is back in its place. Without, it is
+	// at the front of its queue, in the order in which it was released.
+	OrderedRelease bool
+	// CountsQueues: Receipt.Queues is exact. Without, it is 1 for several.
+	CountsQueues bool
+	IfEmpty      bool // DeleteRequest.IfEmpty
+
 	// Store names what the backend keeps everything in, if it keeps locks
 	// there too: a Commit may name the locks of a connection whose Caps have
 	// the same Store. "": it has no locks.
 	Store string
 
 	MinLease, MaxLease time.Duration
+	MaxDelay           time.Duration // of a message, a nack and a backoff; 0: the portable MaxDelay
 	MaxBody            int
+}
+
+// LongestDelay is MaxDelay, which may be 0, or the limit of the portable API.
+func (c *Caps) LongestDelay() time.Duration {
+	if c.MaxDelay > 0 {
+		return c.MaxDelay
+	}
+	return MaxDelay
 }
 
 // Keys of the headers that a dead letter carries.

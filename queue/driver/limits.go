@@ -22,6 +22,7 @@ const (
 	MaxBatch            = 10_000   // messages in one Publish, deliveries in one Settle
 	MaxBatchBytes       = 64 << 20 // bodies in one Publish
 	MaxReceive          = 1000     // messages
+	MaxAhead            = 100_000  // messages
 	MaxReceiveBytes     = 32 << 20 // bytes; one message is always returned
 	MaxWait             = 5 * time.Minute
 	MaxReason           = 1024 // bytes

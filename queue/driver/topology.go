@@ -168,7 +168,8 @@ type Binding struct {
 	ToExchange string
 	// Key is matched with the routing key by a direct exchange (equal) and
 	// by a topic exchange (words separated by dots; * is one word, # any
-	// number of words).
+	// number of words). An empty key is one empty word, or on some backends
+	// none.
 	Key string
 	// Args are matched with the message's headers by a headers exchange;
 	// ArgMatch among them says "all" or "any".

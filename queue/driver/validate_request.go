@@ -25,6 +25,9 @@ func (r *ReceiveRequest) Validate(c *Caps) error {
 	if r.MaxBytes < 0 || r.MaxBytes > MaxReceiveBytes {
 		return lease.Invalidf("max_bytes", "must be 1 to %d, is %d", MaxReceiveBytes, r.MaxBytes)
 	}
+	if r.Ahead < 0 || r.Ahead > MaxAhead {
+		return lease.Invalidf("ahead", "must be 0 to %d, is %d", MaxAhead, r.Ahead)
+	}
 	if err := validDuration("wait", r.Wait, 0, MaxWait); err != nil {
 		return err
 	}

@@ -146,6 +146,7 @@ func TestRequestsAtTheLimits(t *testing.T) {
 	caps := testCaps()
 	edge := ReceiveRequest{
 		Queue: text(MaxName), Consumer: text(MaxConsumer), Max: MaxReceive, MaxBytes: MaxReceiveBytes, Wait: MaxWait, Lease: caps.MaxLease,
+		Ahead: MaxAhead,
 	}
 	for field, change := range map[string]func(*ReceiveRequest){
 		"":          func(*ReceiveRequest) {},
@@ -155,6 +156,7 @@ func TestRequestsAtTheLimits(t *testing.T) {
 		"max_bytes": func(r *ReceiveRequest) { r.MaxBytes++ },
 		"wait":      func(r *ReceiveRequest) { r.Wait++ },
 		"lease":     func(r *ReceiveRequest) { r.Lease++ },
+		"ahead":     func(r *ReceiveRequest) { r.Ahead++ },
 	} {
 		r := edge
 		change(&r)

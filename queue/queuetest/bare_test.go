@@ -18,6 +18,8 @@ func (b bare) Caps() driver.Caps {
 	all := b.refConn.Caps()
 	return driver.Caps{
 		Backend: "bare", Durability: all.Durability, FIFO: true,
+		// These are no powers, but what can be relied on.
+		Numbered: true, OutlivesConn: true, ConfirmedAck: true, FreeRelease: true, OrderedRelease: true, CountsQueues: true,
 		MinLease: all.MinLease, MaxLease: all.MaxLease, MaxBody: all.MaxBody,
 	}
 }
@@ -38,6 +40,16 @@ func (b bare) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]d
 		}
 	}
 	return b.refConn.Declare(ctx, t, dryRun)
+}
+
+func (b bare) Delete(ctx context.Context, r *driver.DeleteRequest) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	if r.IfEmpty {
+		return unsupported("IfEmpty")
+	}
+	return b.refConn.Delete(ctx, r)
 }
 
 func caps(c driver.Conn) *driver.Caps {

@@ -244,7 +244,7 @@ func exchangeMandatory(s *suite) {
 	rs, err := s.conn.Publish(s.ctx, ps)
 	s.must(err, "Publish")
 	for i, k := range keys {
-		if errors.Is(rs[i].Err, driver.ErrUnroutable) != (k.queues == 0) || rs[i].Queues != k.queues {
+		if errors.Is(rs[i].Err, driver.ErrUnroutable) != (k.queues == 0) || rs[i].Queues != s.queues(k.queues) {
 			s.Errorf("key %q: receipt %+v, want %d queues", k.key, rs[i], k.queues)
 		}
 	}

@@ -90,7 +90,9 @@ func limitMessages(s *suite) {
 		s.refusedMessage(q, m, "past the limit: "+what)
 	}
 	if s.delays(q) {
-		s.publish(to(q), &driver.Message{Delay: driver.MaxDelay})
+		most := s.caps.LongestDelay()
+		s.publish(to(q), &driver.Message{Delay: most})
+		s.refusedMessage(q, &driver.Message{Delay: most + time.Millisecond}, "past the backend's limit: delay")
 	}
 }
 
@@ -172,6 +174,8 @@ func limitReceive(s *suite) {
 		"max bytes":        func(r *driver.ReceiveRequest) { r.MaxBytes = driver.MaxReceiveBytes + 1 },
 		"max bytes -1":     func(r *driver.ReceiveRequest) { r.MaxBytes = -1 },
 		"wait":             func(r *driver.ReceiveRequest) { r.Wait = driver.MaxWait + 1 },
+		"ahead":            func(r *driver.ReceiveRequest) { r.Ahead = driver.MaxAhead + 1 },
+		"negative ahead":   func(r *driver.ReceiveRequest) { r.Ahead = -1 },
 		"negative wait":    func(r *driver.ReceiveRequest) { r.Wait = -1 },
 		"short lease":      func(r *driver.ReceiveRequest) { r.Lease = s.caps.MinLease - 1 },
 		"long lease":       func(r *driver.ReceiveRequest) { r.Lease = s.caps.MaxLease + 1 },
@@ -220,7 +224,7 @@ func limitSettle(s *suite) {
 	s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Reason: strings.Repeat("r", driver.MaxReason)})
 	d = s.one(q, "a")
 	if s.caps.DelayedNack {
-		s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: driver.MaxDelay})
+		s.settle(driver.Settlement{Ref: d.Ref, Verb: driver.Nack, Delay: s.caps.LongestDelay()})
 	}
 }
 
@@ -236,7 +240,7 @@ func limitPolicies(s *suite) {
 		"its own dead letter":     {DeadLetter: &driver.Route{Key: s.name("q")}},
 		"dead letter without key": {DeadLetter: &driver.Route{}},
 		"dead letter's long key":  {DeadLetter: &driver.Route{Exchange: "e", Key: strings.Repeat("k", driver.MaxKey+1)}},
-		"backoff":                 {Backoff: driver.Backoff{Max: driver.MaxDelay + 1}},
+		"backoff":                 {Backoff: driver.Backoff{Max: s.caps.LongestDelay() + time.Millisecond}},
 		"backoff upside down":     {Backoff: driver.Backoff{Min: 2, Max: 1}},
 		"negative backoff":        {Backoff: driver.Backoff{Min: -1, Max: 1}},
 		"dedup window":            {DedupWindow: driver.MaxDedupWindow + 1},
@@ -252,7 +256,7 @@ func limitPolicies(s *suite) {
 	if own := s.own(); len(own.Queues) != 1 {
 		s.Errorf("refused declarations left %+v", own.Queues)
 	}
-	edge := driver.Queue{Name: s.name("q"), Lease: s.caps.MaxLease, Backoff: driver.Backoff{Min: driver.MaxDelay, Max: driver.MaxDelay}}
+	edge := driver.Queue{Name: s.name("q"), Lease: s.caps.MaxLease, Backoff: driver.Backoff{Min: s.caps.LongestDelay(), Max: s.caps.LongestDelay()}}
 	if s.caps.DeadLetter {
 		edge.DeadLetter, edge.DeliveryLimit = dl, driver.MaxDeliveryLimit
 	}

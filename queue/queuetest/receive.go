@@ -164,7 +164,7 @@ func receiveCancelled(s *suite) {
 			s.Fatalf("a Receive whose context ended returned %v", r.err)
 		}
 		d := s.one(q, want)
-		if d.Attempt != 1 {
+		if d.Attempt != 1 && d.Attempt != s.handed(true) {
 			s.Fatalf("a message that nobody got is delivered as attempt %d", d.Attempt)
 		}
 		s.ack(d)

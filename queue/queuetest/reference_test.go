@@ -164,6 +164,7 @@ func (c *refConn) Caps() driver.Caps {
 		DeadLetter: true, HeadersRoute: true, Peek: true, Redrive: true, Mandatory: true, Purge: true,
 		Stats: true, FIFO: true, FairDispatch: true, QueueTTL: true, SingleActive: true, Exclusive: true, AutoDelete: true,
 		ExchangeBindings: true, Alternate: true, CancelScheduled: true, Priorities: true, MaxLength: true, MessageTTL: true, Streams: true, Schedules: true, Commit: true, Store: "reference",
+		Numbered: true, OutlivesConn: true, ConfirmedAck: true, FreeRelease: true, OrderedRelease: true, CountsQueues: true, IfEmpty: true,
 		MinLease: 10 * time.Millisecond, MaxLease: 24 * time.Hour, MaxBody: driver.MaxBody,
 	}
 }

@@ -197,11 +197,23 @@ func declareUnknown(s *suite) {
 func deleteQueue(s *suite) {
 	q := s.queue("q")
 	s.bodies(to(q), "a")
+	if !s.caps.IfEmpty {
+		s.unsupported(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: q, IfEmpty: true}), "Delete IfEmpty")
+		s.must(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: q}), "Delete of a queue with a message")
+		s.deleted(q)
+		return
+	}
 	s.is(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: q, IfEmpty: true}), driver.ErrInUse, "Delete IfEmpty of a queue with a message")
 	d := s.one(q, "a")
 	s.is(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: q, IfEmpty: true}), driver.ErrInUse, "Delete IfEmpty of a queue with a message in flight")
 	s.ack(d)
 	s.must(s.conn.Delete(s.ctx, &driver.DeleteRequest{Queue: q, IfEmpty: true}), "Delete IfEmpty of an empty queue")
+	s.deleted(q)
+}
+
+// deleted asserts that a queue is gone.
+func (s *suite) deleted(q string) {
+	s.Helper()
 	r := s.request(q, 1)
 	_, err := s.conn.Receive(s.ctx, &r)
 	s.is(err, lease.ErrNotFound, "Receive after Delete")
