@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/lockkeeper/lockkeeper/internal/realserver"
 )
 
 // These tests run the built binary as a person and a script would. With the
@@ -62,7 +60,7 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return realserver.Run(m)
+	return m.Run()
 }
 
 // result is what a finished command left.

@@ -275,3 +275,51 @@ type WaiterInfo struct {
 	Position int // 1 is the head
 	Waiting  time.Duration
 }
+
+// Loss says when a holder learns of a loss.
+type Loss string
+
+// Clock says which clock decides that a lease has expired.
+type Clock string
+
+// Values of Loss and Clock.
+const (
+	LossBeforeGrant Loss = "before_grant" // before anyone else can be granted, under the stated clock
+	LossBestEffort  Loss = "best_effort"
+
+	ClockMonotonic  Clock = "monotonic"   // the server's, immune to steps
+	ClockServerWall Clock = "server_wall" // a step of the server's wall clock can end a lease early or late
+	ClockSession    Clock = "session"     // a session kept by a quorum
+)
+
+// Caps is what a backend has and assumes, as data.
+type Caps struct {
+	Backend string // "engine", "redis", ...
+
+	Fenced    bool
+	FIFO      bool
+	Shared    bool
+	Permits   bool
+	LockDelay bool
+	Meta      bool
+	Resume    bool
+	Revoke    bool
+	Break     bool
+	Multi     bool // several names, all or nothing
+	Deadlock  bool // circles of waiters are found, see Request.Within
+	Election  bool // Request.Value and SetValue
+	Watch     bool
+
+	Loss               Loss
+	Clock              Clock
+	DeadWaiter         time.Duration // how long at most a dead waiter is in the way
+	MinTTL, MaxTTL     time.Duration
+	TTLPerConn         bool // one TTL for all leases of a connection
+	FailoverLosesGrant bool
+	Durable            bool // grants survive a restart of the backend
+
+	// Store names what the backend keeps everything in, if it keeps queues
+	// there too: their Caps have the same Store, and their commits can
+	// release and require locks. "": it has no queues.
+	Store string
+}

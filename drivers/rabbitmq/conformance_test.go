@@ -1,0 +1,34 @@
+package rabbitmq
+
+import (
+	"context"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+	"github.com/lockkeeper/lockkeeper/queue/queuetest"
+)
+
+func TestMain(m *testing.M) { os.Exit(realserver.Run(m)) }
+
+func openURL(t testing.TB, url string) driver.Conn {
+	t.Helper()
+	c, err := Open(context.Background(), url) // the suite opens one in a cleanup too
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// suiteLease outlasts a stall of a loaded machine.
+const suiteLease = 500 * time.Millisecond
+
+func TestQuorum(t *testing.T) {
+	s := realserver.SharedRabbitMQ(t)
+	queuetest.Run(t, queuetest.Harness{
+		Open:  func(t *testing.T) driver.Conn { return openURL(t, "amqp://"+s.Addr()+"?prefix=quorum.") },
+		Lease: suiteLease,
+	})
+}
