@@ -73,7 +73,7 @@ func newMetrics(s *Server) *metrics {
 	m.registry.MustRegister(m.requests, m.conns, m.grants, m.lockWait, m.losses, m.released, m.renewed, waiters,
 		m.published, m.received, m.handedBack, m.settlements, m.commits, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	m.sessionMetrics = newSessionMetrics(m.registry, m.requests)
+	m.sessionMetrics = newSessionMetrics(m.registry, m.requests, &s.sessions)
 	if s.cfg.Queues != nil {
 		m.registry.MustRegister(&queueCollector{conn: s.cfg.Queues})
 	}

@@ -85,6 +85,7 @@ func serveConnect(c *call) error {
 		return wire.NewProblem(wire.CodeUnsupported, "", "a session cannot be within another one")
 	}
 	ss := &session{s: c.s, conn: conn, slots: semaphore.NewWeighted(maxSessionCalls)}
+	ss.out = frame.NewOutbox(ss.write, ss.unwritable)
 	if !c.s.sessions.enter(ss, c.s.draining) {
 		return wire.NewProblem(wire.CodeUnavailable, "", "the daemon is shutting down")
 	}
@@ -103,7 +104,6 @@ func serveConnect(c *call) error {
 	ss.ctx, ss.cancel = context.WithCancel(context.Background())
 	ss.r = (&http.Request{Method: http.MethodGet, RemoteAddr: c.r.RemoteAddr, Host: c.r.Host, TLS: c.r.TLS}).WithContext(ss.ctx)
 	ss.settled.L = &ss.mu
-	ss.out = frame.NewOutbox(ss.write, ss.unwritable)
 	// The request and its goroutine, with all that net/http has for them,
 	// are done with: a session needs little of it.
 	go ss.run() // sessions.shutdown waits for it
@@ -361,6 +361,16 @@ func (sx *sessions) shutdown(ctx context.Context) error {
 	sx.cut()
 	<-done
 	return context.Cause(ctx)
+}
+
+// unsent is how many bytes wait in all outboxes.
+func (sx *sessions) unsent() (bytes int) {
+	sx.mu.Lock()
+	defer sx.mu.Unlock()
+	for ss := range sx.all {
+		bytes += ss.out.Bytes()
+	}
+	return bytes
 }
 
 // cut ends all sessions at once.

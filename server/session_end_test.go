@@ -63,13 +63,18 @@ func TestClientThatDoesNotReadItsSession(t *testing.T) {
 	p.ask(frame.AppendReceive(nil, &queuedriver.ReceiveRequest{Queue: "q", Consumer: "c", Max: messages}, true))
 	// It reads nothing more. What the kernel holds of it is all that is gone.
 	until := time.Now().Add(20 * time.Second)
+	waited := false // answers, as the metric has it
 	for metric(d, `lockkeeper_session_closes_total{reason="slow"}`) != "1" {
 		if time.Now().After(until) {
 			t.Fatal("it is not cut off")
 		}
+		waited = waited || metric(d, "lockkeeper_session_unsent_bytes") != "0"
 		runtime.Gosched()
 	}
 	settled(t, d)
+	if left := metric(d, "lockkeeper_session_unsent_bytes"); !waited || left != "0" {
+		t.Errorf("bytes were seen to wait: %v; when it was gone there were %s", waited, left)
+	}
 	var q wire.QueuesReply
 	d.ok("GET", "/v1/queues?name=q", "", &q)
 	if q.Queues[0].Ready < messages/2 {

@@ -34,7 +34,7 @@ var sessionOps = map[frame.Kind]string{
 	frame.Publish: "publish", frame.Receive: "receive", frame.Settle: "settle",
 }
 
-func newSessionMetrics(registry *prometheus.Registry, requests *prometheus.HistogramVec) sessionMetrics {
+func newSessionMetrics(registry *prometheus.Registry, requests *prometheus.HistogramVec, open *sessions) sessionMetrics {
 	directions := []string{"in", "out"}
 	batches := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_session_batches_total", Help: "Batches of frames."}, []string{"direction"})
 	bytes := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_session_bytes_total", Help: "Bytes of batches."}, []string{"direction"})
@@ -46,7 +46,9 @@ func newSessionMetrics(registry *prometheus.Registry, requests *prometheus.Histo
 		durations:     map[frame.Kind]prometheus.Observer{},
 		requests:      requests,
 	}
-	registry.MustRegister(m.sessions, m.sessionCloses, batches, bytes, frames)
+	unsent := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockkeeper_session_unsent_bytes", Help: "Bytes of answers that wait for the sessions' clients to take them."},
+		func() float64 { return float64(open.unsent()) })
+	registry.MustRegister(m.sessions, m.sessionCloses, batches, bytes, frames, unsent)
 	for i, d := range directions {
 		m.sessionBatches[i] = batches.WithLabelValues(d)
 		m.sessionBytes[i] = bytes.WithLabelValues(d)

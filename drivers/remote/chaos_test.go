@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/queue"
@@ -29,20 +30,53 @@ type chaos struct {
 	t    *testing.T
 	over chan struct{} // the network is good again: finish
 
-	mu        sync.Mutex
-	holders   map[string]*lock.Lease // who believes to hold a name
-	tokens    map[string]lock.Token
-	cycles    int
-	confirmed map[string]bool   // ids of messages
-	seen      map[string]uint64 // id -> number of the message that had it
+	mu      sync.Mutex
+	holders map[string]*lock.Lease // who believes to hold a name
+	tokens  map[string]lock.Token
+	cycles  int
+	ledger  ledger
+}
+
+// ledger is what became of the messages, in little memory.
+type ledger struct {
+	of        [chaosClients][]fate
+	confirmed int
+	handled   int // messages, confirmed or not
+	again     int // deliveries of one that had been handled
+}
+
+// fate of a message.
+type fate struct {
+	seq       uint64 // of the message that was handled; 0: none
+	confirmed bool
+}
+
+// at returns the fate of the message with an id.
+func (l *ledger) at(id string) (*fate, error) {
+	var client, n int
+	if _, err := fmt.Sscanf(id, "%d/%d", &client, &n); err != nil {
+		return nil, err
+	}
+	for len(l.of[client]) <= n {
+		l.of[client] = append(l.of[client], fate{})
+	}
+	return &l.of[client][n], nil
+}
+
+// bytes of heap that it takes.
+func (l *ledger) bytes() (n int64) {
+	for _, of := range &l.of {
+		n += int64(cap(of)) * int64(unsafe.Sizeof(fate{}))
+	}
+	return n
 }
 
 // TestBadNetwork has 50 clients lock, publish and consume through a network
 // that delays, swallows and cuts. No two hold a lock at once, no confirmed
-// message is lost or stored twice, nobody waits for ever, and nothing is left
-// running.
+// message is lost or stored twice, nobody waits for ever, memory does not grow
+// with what is done, and nothing is left running.
 //
-//	LOCKKEEPER_CHAOS=10m go test -race -run TestBadNetwork -timeout 20m -v ./drivers/remote
+//	LOCKKEEPER_CHAOS=10m go test -run TestBadNetwork -timeout 20m -v ./drivers/remote
 func TestBadNetwork(t *testing.T) {
 	length := chaosTime
 	if s := os.Getenv(chaosEnv); s != "" {
@@ -51,7 +85,7 @@ func TestBadNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	before := runtime.NumGoroutine()
+	before, heapBefore := runtime.NumGoroutine(), collected().live
 	t.Run("load", func(t *testing.T) { badNetwork(t, length) })
 	until := time.Now().Add(20 * time.Second)
 	for runtime.NumGoroutine() > before+5 {
@@ -61,6 +95,11 @@ func TestBadNetwork(t *testing.T) {
 		}
 		runtime.Gosched()
 	}
+	grown := collected().live - heapBefore
+	t.Logf("%d goroutines before, %d after; %d KiB of heap more than before", before, runtime.NumGoroutine(), grown>>10)
+	if grown > chaosGrowth {
+		t.Errorf("%d bytes of heap are left, at most %d", grown, chaosGrowth)
+	}
 }
 
 func badNetwork(t *testing.T, length time.Duration) {
@@ -69,7 +108,6 @@ func badNetwork(t *testing.T, length time.Duration) {
 	w := newWeather(t, d.addr)
 	c := &chaos{
 		t: t, over: make(chan struct{}), holders: map[string]*lock.Lease{}, tokens: map[string]lock.Token{},
-		confirmed: map[string]bool{}, seen: map[string]uint64{},
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), length+3*time.Minute)
 	defer cancel()
@@ -89,12 +127,14 @@ func badNetwork(t *testing.T, length time.Duration) {
 		wg.Go(func() { c.publish(ctx, i, q) })
 		consumers.Go(func() { c.consume(serving, q) })
 	}
+	scales := c.weigh(d, length)
 	w.storm(length)
 	close(c.over)
+	scales.stop()
 	wg.Wait()
 	defer func() {
 		if missing := c.missing(); missing > 0 {
-			t.Errorf("%d of %d confirmed messages were not handled", missing, len(c.confirmed))
+			t.Errorf("%d of %d confirmed messages were not handled", missing, c.ledger.confirmed)
 		}
 	}()
 	waitFor(ctx, t, "every confirmed message was handled", func() bool { return c.missing() == 0 })
@@ -104,13 +144,26 @@ func badNetwork(t *testing.T, length time.Duration) {
 	})
 	stop()
 	consumers.Wait()
+	stats, err := admin.Stats(ctx, "q")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := admin.Close(); err != nil {
 		t.Error(err)
 	}
-	if c.cycles < chaosClients || len(c.confirmed) < chaosClients {
-		t.Errorf("only %d cycles of locks and %d messages", c.cycles, len(c.confirmed))
+	scales.sample("everything was handled")
+	scales.judge()
+	if c.cycles < chaosClients || c.ledger.confirmed < chaosClients {
+		t.Errorf("only %d cycles of locks and %d messages", c.cycles, c.ledger.confirmed)
 	}
-	t.Logf("%d cycles of locks, %d messages; %d connections, of which %d were cut, %d held up", c.cycles, len(c.confirmed), w.conns.Load(), w.cuts.Load(), w.holds.Load())
+	// Messages of which the publisher did not hear that they are stored: there
+	// may be none, since it sends until it does.
+	if extra := stats.Published - int64(c.ledger.confirmed); extra != 0 {
+		t.Errorf("%d messages were stored, %d confirmed", stats.Published, c.ledger.confirmed)
+	}
+	t.Logf("locks: %d cycles; messages: %d confirmed, %d stored, %d sent again and found stored, %d handled again, %d leases of deliveries ran out",
+		c.cycles, c.ledger.confirmed, stats.Published, stats.Duplicates, c.ledger.again, stats.Expired)
+	t.Logf("network: %d connections, %d cut, %d turned into black holes for a while", w.conns.Load(), w.cuts.Load(), w.holds.Load())
 }
 
 // client opens both APIs, closed with the test.
@@ -174,11 +227,12 @@ func (c *chaos) lock(ctx context.Context, client int, l *lock.Locker) {
 func (c *chaos) publish(ctx context.Context, client int, q *queue.Broker) {
 	p := q.Publisher(nil)
 	defer func() { _ = p.Close() }() // its failures were seen
-	for i := 0; !c.finished(); i++ {
+	for n := 0; !c.finished(); {
 		var pendings []*queue.Pending
 		var ids []string
-		for j := range 5 {
-			id := fmt.Sprintf("%d/%d/%d", client, i, j)
+		for range 5 {
+			id := fmt.Sprintf("%d/%d", client, n)
+			n++
 			pending, err := p.Send(ctx, queue.Route{Key: "q"}, &queue.Message{ID: id, OrderKey: fmt.Sprint(client), Body: []byte(id)})
 			if err != nil {
 				c.t.Errorf("send: %v", err)
@@ -191,9 +245,7 @@ func (c *chaos) publish(ctx context.Context, client int, q *queue.Broker) {
 				c.t.Errorf("message %s was not confirmed: %v", ids[j], err)
 				continue
 			}
-			c.mu.Lock()
-			c.confirmed[ids[j]] = true
-			c.mu.Unlock()
+			c.confirm(ids[j])
 		}
 		for pause := rand.N(20 * time.Millisecond); ; pause = 10 * time.Millisecond {
 			select {
@@ -207,13 +259,27 @@ func (c *chaos) publish(ctx context.Context, client int, q *queue.Broker) {
 	}
 }
 
+func (c *chaos) confirm(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f, err := c.ledger.at(id)
+	if err != nil {
+		c.t.Error(err)
+		return
+	}
+	f.confirmed = true
+	c.ledger.confirmed++
+}
+
 // missing is how many messages are confirmed and were never seen.
 func (c *chaos) missing() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id := range c.confirmed {
-		if c.seen[id] == 0 {
-			n++
+	for _, of := range &c.ledger.of {
+		for _, f := range of {
+			if f.confirmed && f.seq == 0 {
+				n++
+			}
 		}
 	}
 	return n
@@ -223,7 +289,7 @@ func (c *chaos) missing() (n int) {
 func (c *chaos) backlog() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return len(c.confirmed) - len(c.seen)
+	return c.ledger.confirmed - c.ledger.handled
 }
 
 // consume handles messages, and checks that each id has one message.
@@ -231,11 +297,19 @@ func (c *chaos) consume(ctx context.Context, q *queue.Broker) {
 	err := q.Serve(ctx, "q", func(_ context.Context, d *queue.Delivery) error {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		id := d.Message.ID
-		if before, ok := c.seen[id]; ok && before != d.Seq() {
-			c.t.Errorf("message %s is there twice, as %d and as %d", id, before, d.Seq())
+		f, err := c.ledger.at(d.Message.ID)
+		switch {
+		case err != nil:
+			c.t.Error(err)
+			return nil
+		case f.seq == 0:
+			c.ledger.handled++
+		case f.seq != d.Seq():
+			c.t.Errorf("message %s is there twice, as %d and as %d", d.Message.ID, f.seq, d.Seq())
+		default:
+			c.ledger.again++
 		}
-		c.seen[id] = d.Seq()
+		f.seq = d.Seq()
 		return nil
 	}, &queue.ServeOptions{Concurrency: 4})
 	if err != nil && ctx.Err() == nil {
