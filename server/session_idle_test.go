@@ -1,16 +1,16 @@
 package server
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
 	"io"
-	"net"
 	"os"
+	"os/exec"
 	"runtime"
+	"runtime/debug"
 	"strconv"
-	"strings"
 	"testing"
-	"time"
-
-	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 )
 
 const (
@@ -18,13 +18,12 @@ const (
 	// environment variable that says otherwise.
 	idleSessions    = 1000
 	idleSessionsEnv = "LOCKKEEPER_IDLE_SESSIONS"
-	// idleMemory is how many bytes of heap and stacks an idle session may
-	// cost the daemon, its client's socket in this process included.
+	// idleMemory is how many bytes an idle session may cost the daemon.
 	idleMemory = 64 << 10
 )
 
-// TestIdleSessionsAreSmall opens many sessions, lets each say something once,
-// and states what they cost.
+// TestIdleSessionsAreSmall opens many sessions from another process, lets each
+// say something once, and states what they cost.
 //
 //	LOCKKEEPER_IDLE_SESSIONS=10000 go test -run TestIdleSessionsAreSmall -v ./server
 func TestIdleSessionsAreSmall(t *testing.T) {
@@ -36,86 +35,106 @@ func TestIdleSessionsAreSmall(t *testing.T) {
 		}
 	}
 	d := start(t, func(c *Config) { c.MaxConns = n + 100 })
-	before := memory()
-	conns := make([]net.Conn, n)
-	for i := range conns {
-		conns[i] = d.quiet()
+	before := footprintNow(t)
+	clients := startQuietClients(t, d.addr, n)
+	clients.expect("open")
+	resident := residentBytes(t) - before.resident
+	after := footprintNow(t)
+	d.server.sessions.mu.Lock()
+	open := len(d.server.sessions.all)
+	d.server.sessions.mu.Unlock()
+	if open != n {
+		t.Errorf("%d sessions are open, want %d", open, n)
 	}
-	each := (memory() - before) / int64(n)
-	t.Logf("%d idle sessions cost %d bytes of heap and stacks each", n, each)
-	if each > idleMemory {
-		t.Errorf("an idle session costs %d bytes, at most %d", each, idleMemory)
+	heap, each := (after.heap-before.heap)/int64(n), (after.resident-before.resident)/int64(n)
+	t.Logf("%d idle sessions cost %d bytes of heap and stacks each, %d of resident memory; %d before what opening them took was given back", n, heap, each, resident/int64(n))
+	if heap > idleMemory || each > residentMemory {
+		t.Errorf("an idle session costs %d bytes of heap and stacks and %d of resident memory, at most %d and %d", heap, each, idleMemory, residentMemory)
 	}
-	// They are alive.
-	for _, c := range conns[:10] {
-		d.pinged(c)
-	}
+	clients.say("ping")
+	clients.expect("alive")
 }
 
-func memory() int64 {
-	var m runtime.MemStats
+// footprint is what this process takes when nothing in it is garbage.
+type footprint struct {
+	heap     int64 // in use, with stacks
+	resident int64
+}
+
+func footprintNow(t *testing.T) footprint {
+	t.Helper()
 	for range 3 { // finalizers and pools take a few rounds
 		runtime.GC()
 	}
+	debug.FreeOSMemory()
+	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return int64(m.HeapInuse + m.StackInuse)
+	return footprint{heap: int64(m.HeapInuse + m.StackInuse), resident: residentBytes(t)}
 }
 
-// quiet opens a session by hand, with no goroutine or buffer at this end, and
-// has it answer a ping.
-func (d *daemon) quiet() net.Conn {
-	d.t.Helper()
-	c := d.raw("GET /v1/connect HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
-		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: " + frame.Protocol + "\r\n\r\n")
-	if err := c.SetDeadline(time.Now().Add(5 * time.Minute)); err != nil {
-		d.t.Fatal(err)
+// residentBytes is what the system says of this process, or 0 where it does
+// not say it in the way of Linux.
+func residentBytes(t *testing.T) int64 {
+	t.Helper()
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil && runtime.GOOS != "linux" {
+		return 0
 	}
-	var head []byte
-	one := make([]byte, 1)
-	for !strings.HasSuffix(string(head), "\r\n\r\n") {
-		if _, err := io.ReadFull(c, one); err != nil {
-			d.t.Fatal(err)
+	var size, pages int64
+	if _, err := fmt.Fscan(bytes.NewReader(b), &size, &pages); err != nil {
+		t.Fatal(err)
+	}
+	return pages * int64(os.Getpagesize())
+}
+
+// quietClients are sessions of another process.
+type quietClients struct {
+	t     *testing.T
+	in    io.Writer
+	lines *bufio.Scanner
+}
+
+// startQuietClients runs this test's program as one that opens n sessions; it
+// is ended with the test.
+func startQuietClients(t *testing.T, addr string, n int) *quietClients {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), exe)
+	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d", quietClientsEnv, addr, n))
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		in.Close() // ends it
+		if err := cmd.Wait(); err != nil && t.Context().Err() == nil {
+			t.Errorf("the clients: %v", err)
 		}
-		head = append(head, one[0])
-	}
-	if !strings.HasPrefix(string(head), "HTTP/1.1 101 ") {
-		d.t.Fatalf("answered %q", head)
-	}
-	d.readMessage(c) // the hello
-	d.pinged(c)
-	return c
+	})
+	return &quietClients{t: t, in: in, lines: bufio.NewScanner(out)}
 }
 
-// readMessage reads one short WebSocket message of a server.
-func (d *daemon) readMessage(c net.Conn) []byte {
-	d.t.Helper()
-	head := make([]byte, 2)
-	if _, err := io.ReadFull(c, head); err != nil {
-		d.t.Fatal(err)
+func (q *quietClients) say(line string) {
+	q.t.Helper()
+	if _, err := fmt.Fprintln(q.in, line); err != nil {
+		q.t.Fatal(err)
 	}
-	n := int(head[1])
-	if n == 126 {
-		if _, err := io.ReadFull(c, head); err != nil {
-			d.t.Fatal(err)
-		}
-		n = int(head[0])<<8 | int(head[1])
-	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(c, b); err != nil {
-		d.t.Fatal(err)
-	}
-	return b
 }
 
-// pinged sends a ping and reads the pong.
-func (d *daemon) pinged(c net.Conn) {
-	d.t.Helper()
-	b := frame.AppendFrame(nil, 1, frame.AppendPing(nil))
-	if _, err := c.Write(append([]byte{0x82, 0x80 | byte(len(b)), 0, 0, 0, 0}, b...)); err != nil { // masked with zeros
-		d.t.Fatal(err)
-	}
-	f, _, err := frame.Next(d.readMessage(c))
-	if err != nil || f.Kind != frame.Pong || f.ID != 1 {
-		d.t.Fatalf("a ping is answered with %v of %d, %v", f.Kind, f.ID, err)
+func (q *quietClients) expect(line string) {
+	q.t.Helper()
+	if !q.lines.Scan() || q.lines.Text() != line {
+		q.t.Fatalf("the clients say %q, %v; want %q", q.lines.Text(), q.lines.Err(), line)
 	}
 }
