@@ -101,9 +101,12 @@ type Queue struct {
 	// wall clock. It is never delivered after that; one that is in flight
 	// then ends when it comes back. Messages further behind than a backend
 	// looks (the engine: 8,192 messages) stay until they are nearer. A dead
-	// letter has no TTL of its own. Dead letters of queues with TTLs that form
-	// a circle go round without end, and become more if an exchange on the way
-	// leads to several queues. Needs Caps.MessageTTL.
+	// letter has no TTL of its own. Of several queues that it leads to, one
+	// that timed out or overflowed comes only into those in which neither it
+	// nor a copy of it has been since somebody rejected it or used up its
+	// attempts; if there is none, into one of them or nowhere, as the backend
+	// has it (the engine: into one). So dead letters that come back to their
+	// queue do not become more. Needs Caps.MessageTTL.
 	MessageTTL time.Duration
 	// Expires is after how long without consumers the queue is deleted with
 	// all that is in it. Declaring it again or a Receive begins the time anew,
@@ -111,7 +114,8 @@ type Queue struct {
 	Expires time.Duration
 	// MaxLength and MaxBytes bound the messages that are in the queue, in
 	// flight or not, and the bytes of their bodies. 0: no bound. A message
-	// larger than MaxBytes is lease.ErrLimit. Scheduled ones are not counted;
+	// larger than MaxBytes is lease.ErrLimit. A duplicate needs no room: it
+	// is confirmed, see DedupWindow. Scheduled ones are not counted;
 	// one that comes due while there is no room waits for it, and what is
 	// published meanwhile is refused. A dead letter for which there is no
 	// room stays where it was, and is tried again. Needs Caps.MaxLength.

@@ -11,6 +11,7 @@ import (
 
 var lengthChecks = []check{
 	{"a full queue refuses, exactly", lengthReject},
+	{"a full queue knows what it has had", lengthDuplicate},
 	{"what is in flight counts", lengthInFlight},
 	{"refused by one queue, in none", lengthNone},
 	{"bytes are bounded too", lengthBytes},
@@ -74,6 +75,29 @@ func lengthReject(s *suite) {
 	s.ack(s.one(q, "a"))
 	s.outcomes(q, []string{"g"}, "f", "g")
 	s.want(q, "b", "f")
+}
+
+func lengthDuplicate(s *suite) {
+	q, ok := s.bounded("q", func(q *driver.Queue) {
+		q.MaxLength = 1
+		if s.caps.Dedup {
+			q.DedupWindow = time.Hour
+		}
+	})
+	if !ok || !s.caps.Dedup {
+		return // see Dedup
+	}
+	s.receipt(s.publish(to(q), id("1", "a"))[0], 1, false)
+	rs := s.send(s.caps.Mandatory, to(q), id("2", "b"), id("1", "a"))
+	s.is(rs[0].Err, driver.ErrQueueFull, "a new one")
+	s.receipt(rs[1], 1, true)
+	s.want(q, "a")
+	s.receipt(s.publish(to(q), id("2", "b"))[0], 1, false) // what was refused is not remembered
+	s.counted(q, func(st driver.QueueStats) {
+		if st.Refused != 1 || st.Duplicates != 1 || st.Published != 2 {
+			s.Errorf("statistics %+v", st)
+		}
+	})
 }
 
 func lengthInFlight(s *suite) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -130,6 +131,7 @@ func (r *reference) bury(q *refQueue, m *refMessage, now time.Time, reason, why 
 		dead.Headers = obituary(q, m, now, reason, why)
 	}
 	to, err := r.match(route, dead.Headers)
+	to, trail := r.onward(q, m, to, reason)
 	for _, d := range to {
 		if d.admit(&dead, false) != nil {
 			to = nil
@@ -142,12 +144,37 @@ func (r *reference) bury(q *refQueue, m *refMessage, now time.Time, reason, why 
 		return false
 	}
 	for _, d := range to {
-		d.enqueue(now, time.Time{}, route, &dead)
+		d.enqueue(now, time.Time{}, route, &dead).trail = trail
 		r.trim(d, now)
 	}
 	q.stats.DeadLettered++
 	q.remove(m)
 	return true
+}
+
+// onward returns to which of several queues a dead letter goes, and where it
+// has been then. What nobody did anything with goes only where it was not yet
+// or, if there is no such queue, to one.
+func (r *reference) onward(q *refQueue, m *refMessage, to []*refQueue, reason string) (on []*refQueue, trail []string) {
+	if reason != driver.ReasonExpired && reason != driver.ReasonMaxLength && !r.flaws.trailKept {
+		return to, nil
+	}
+	trail = append(slices.Clone(m.trail), q.spec.Name)
+	for _, d := range to {
+		if !slices.Contains(trail, d.spec.Name) {
+			on = append(on, d)
+		}
+	}
+	switch {
+	case len(to) < 2 || r.flaws.circlesGrow:
+		on = to
+	case len(on) == 0:
+		on = to[:1]
+	}
+	for _, d := range on {
+		trail = append(trail, d.spec.Name)
+	}
+	return on, trail
 }
 
 func obituary(q *refQueue, m *refMessage, now time.Time, reason, why string) driver.Headers {

@@ -66,6 +66,9 @@ type flaws struct {
 	exclusiveStays    bool // they outlive their connection
 	cancelNothing     bool // CancelScheduled only says so
 	immortal          bool // nothing times out
+	circlesGrow       bool // what times out goes to every queue of its route
+	trailKept         bool // a rejection does not begin the way anew
+	fullFirst         bool // a full queue refuses what it knows
 	halfRefused       bool // a full queue refuses only if it is the first that matches
 	dropsFlying       bool // drop_head drops what is in flight
 	commitBelieves    bool // a commit settles what is not held
@@ -118,6 +121,7 @@ type refMessage struct {
 	published time.Time
 	due       time.Time // not delivered before
 	expires   time.Time // zero: never
+	trail     []string  // queues that it and its copies were in since somebody did something with it
 	failed    int       // attempts
 	exhausted bool      // only to be dead-lettered
 	token     lease.Token
@@ -331,7 +335,7 @@ func (q *refQueue) remove(m *refMessage) {
 }
 
 // enqueue stores a message that was routed to q.
-func (q *refQueue) enqueue(now, due time.Time, r driver.Route, m *driver.Message) {
+func (q *refQueue) enqueue(now, due time.Time, r driver.Route, m *driver.Message) *refMessage {
 	q.stats.Published++
 	if q.stream != nil {
 		q.soon(now) // retention
@@ -340,9 +344,10 @@ func (q *refQueue) enqueue(now, due time.Time, r driver.Route, m *driver.Message
 	if due.After(now) {
 		q.scheduled = append(q.scheduled, stored)
 		q.soon(due)
-		return
+		return stored
 	}
 	q.append(stored)
+	return stored
 }
 
 func (c *refConn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
@@ -375,6 +380,9 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 		due = now.Add(p.Message.Delay)
 	}
 	for _, q := range to {
+		if q.knows(now, p.Message.ID) && !r.flaws.fullFirst {
+			continue // a duplicate needs no room
+		}
 		err := q.admit(p.Message, due.After(now))
 		if errors.Is(err, driver.ErrQueueFull) {
 			q.stats.Refused++
@@ -388,10 +396,11 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 	receipt := driver.Receipt{Durability: driver.Memory, Queues: len(to)}
 	stored := 0
 	for _, q := range to {
-		if q.duplicate(now, m.ID) && !r.flaws.dedupForgets {
+		if q.knows(now, m.ID) && !r.flaws.dedupForgets {
 			q.stats.Duplicates++
 			continue
 		}
+		q.seen[m.ID] = now
 		stored++
 		q.enqueue(now, due, p.Route, &m)
 		r.trim(q, now)
@@ -403,16 +412,13 @@ func (r *reference) publish(now time.Time, p *driver.Publishing) driver.Receipt 
 	return receipt
 }
 
-// duplicate remembers an ID, and reports whether it did so before.
-func (q *refQueue) duplicate(now time.Time, id string) bool {
+// knows reports whether an ID was published within the window.
+func (q *refQueue) knows(now time.Time, id string) bool {
 	if q.spec.DedupWindow == 0 || id == "" {
 		return false
 	}
-	if at, ok := q.seen[id]; ok && now.Sub(at) <= q.spec.DedupWindow {
-		return true
-	}
-	q.seen[id] = now
-	return false
+	at, ok := q.seen[id]
+	return ok && now.Sub(at) <= q.spec.DedupWindow
 }
 
 // pause is the queue's backoff after so many failed attempts.

@@ -13,6 +13,8 @@ var ttlChecks = []check{
 	{"a short TTL behind a long one", ttlBehind},
 	{"what is in flight times out when it comes back", ttlInFlight},
 	{"an expired message is dead-lettered, and stays there", ttlDead},
+	{"a circle of dead letters does not grow", ttlCircle},
+	{"a rejected message may go the same way again", ttlRetried},
 	{"an expired message does not block its key", ttlKey},
 	{"the TTL of what is scheduled counts from its time", ttlScheduled},
 	{"a whole queue empties by itself", ttlMany},
@@ -134,6 +136,54 @@ func ttlDead(s *suite) {
 			s.Errorf("statistics %+v", st)
 		}
 	})
+}
+
+// letters declares a fan-out exchange that leads to queues, for dead letters.
+func (s *suite) letters(qs ...string) *driver.Route {
+	s.Helper()
+	t := driver.Topology{Exchanges: []driver.Exchange{{Name: s.name("letters"), Kind: driver.Fanout}}}
+	for _, q := range qs {
+		t.Bindings = append(t.Bindings, driver.Binding{Exchange: s.name("letters"), Queue: q})
+	}
+	s.declare(t)
+	return &driver.Route{Exchange: s.name("letters")}
+}
+
+func ttlCircle(s *suite) {
+	if !s.caps.DeadLetter {
+		return // there are none, see DeadLetter
+	}
+	other := s.queue("other")
+	way := s.letters(other)
+	q, ok := s.mortal("q", s.unit/4, func(spec *driver.Queue) { spec.DeadLetter = way })
+	if !ok {
+		return
+	}
+	s.declare(driver.Topology{Bindings: []driver.Binding{{Exchange: way.Exchange, Queue: q}}})
+	s.bodies(to(q), "a", "b")
+	s.empties(q, 0) // what came back would be there for the next time
+	s.want(other, "a", "b")
+	s.none(other)
+}
+
+func ttlRetried(s *suite) {
+	if !s.caps.DeadLetter {
+		return // there are none, see DeadLetter
+	}
+	log := s.queue("log")
+	way := s.letters(log)
+	work := s.queue("work", func(spec *driver.Queue) { spec.DeadLetter = way })
+	retry, ok := s.mortal("retry", s.unit/4, func(spec *driver.Queue) { spec.DeadLetter = &driver.Route{Key: work} })
+	if !ok {
+		return
+	}
+	s.declare(driver.Topology{Bindings: []driver.Binding{{Exchange: way.Exchange, Queue: retry}}})
+	s.bodies(to(work), "a")
+	for range 3 {
+		s.settle(driver.Settlement{Ref: s.one(work, "a").Ref, Verb: driver.Reject})
+		s.want(log, "a")
+	}
+	s.want(work, "a")
 }
 
 func ttlKey(s *suite) {

@@ -198,6 +198,14 @@ func (m *Queues) letterOf(now Time, q *queue, rec *record.Message, reason, why s
 		return nil, nil, nil //nolint:nilerr // an exchange that is gone leads nowhere
 	}
 	dead := &record.Message{Route: route, Published: now.Wall, Message: &msg}
+	if len(to) > 0 && byItself(reason) {
+		dead.Trail = rec.Trail
+		by := published
+		if reason == queuedriver.ReasonMaxLength {
+			by = overflown
+		}
+		to = q.onward(dead, to, by)
+	}
 	return dead, to, checkFanOut(dead, to)
 }
 

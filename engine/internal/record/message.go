@@ -29,6 +29,7 @@ const (
 	hasAppID
 	hasUserID
 	hasTimestamp
+	hasTrail
 	hasUnknown
 )
 
@@ -85,6 +86,7 @@ func messageMask(m *Message) (mask uint64) {
 	set(hasDelay, m.Delay != 0)
 	set(hasNotBefore, !m.NotBefore.IsZero())
 	set(hasTimestamp, !m.Timestamp.IsZero())
+	set(hasTrail, m.Trail != "")
 	return mask
 }
 
@@ -122,6 +124,9 @@ func messageSize(m *Message) int {
 	}
 	if mask&hasTimestamp != 0 {
 		n += timeSize(m.Timestamp)
+	}
+	if mask&hasTrail != 0 {
+		n += stringSize(len(m.Trail))
 	}
 	return n
 }
@@ -165,6 +170,9 @@ func AppendMessage(b []byte, m *Message) []byte {
 	}
 	if mask&hasTimestamp != 0 {
 		b = appendTime(b, m.Timestamp)
+	}
+	if mask&hasTrail != 0 {
+		b = appendString(b, m.Trail)
 	}
 	return b
 }
@@ -219,6 +227,7 @@ func (d *decoder) message() *Message {
 	if mask&hasTimestamp != 0 {
 		m.Timestamp = d.messageTime("timestamp")
 	}
+	d.text(mask, text{hasTrail, "trail", &m.Trail})
 	return m
 }
 

@@ -59,6 +59,11 @@ type Message struct {
 	Route     queuedriver.Route
 	Published int64 // wall clock, Unix nanoseconds
 	*queuedriver.Message
+
+	// Trail has the ids of the queues that the message and its copies have
+	// been in since somebody last did something with it, as the machine
+	// writes them.
+	Trail string
 }
 
 // Index describes one message of a block without its body.

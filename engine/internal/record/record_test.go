@@ -91,6 +91,7 @@ var codecs = []codec{
 	}}, AppendQueue, DecodeQueue),
 	codecOf("binding", queuedriver.Binding{Exchange: "x", Queue: "q", Key: "a.*", Args: queuedriver.Headers{"x-match": "any"}}, AppendBinding, DecodeBinding),
 	codecOf("message", fullMessage, AppendMessage, DecodeMessage),
+	codecOf("message_trail", Message{Trail: "\x00\x00\x00\x07", Message: &queuedriver.Message{Body: []byte("b")}}, AppendMessage, DecodeMessage),
 	codecOf("message_empty", Message{Message: &queuedriver.Message{}}, AppendMessage, DecodeMessage),
 	codecOf("index", IndexBlock{FirstSeq: 1 << 40, Published: 5, Bytes: 9, Entries: []Index{{KeyHash: 1 << 63, Size: 3}, {Size: 1 << 24}}}, AppendIndexBlock, DecodeIndexBlock),
 	codecOf("index_expires", IndexBlock{FirstSeq: 1, Published: -5, Entries: []Index{{Size: 3}, {Size: 4, KeyHash: 7, Expires: 1 << 60}}}, AppendIndexBlock, DecodeIndexBlock),
@@ -240,6 +241,7 @@ func randomMessage(r *rand.Rand) Message {
 		ReplyTo: text(), Type: text(), AppID: text(), UserID: text(),
 	}}
 	if r.Intn(2) == 0 {
+		m.Trail = "\x00\x00\x00\x07\xff\xff\xff\xff"
 		m.Headers = randomHeaders(r, 1)
 		m.NotBefore = time.Unix(r.Int63n(1<<33), r.Int63n(1e9)).UTC()
 		m.Timestamp = time.Unix(r.Int63n(1<<33), 0).UTC()
