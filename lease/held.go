@@ -6,7 +6,23 @@ import (
 	"time"
 )
 
-var expired = ErrExpired
+var (
+	expired  = ErrExpired
+	released = ErrReleased
+)
+
+// kept returns a pointer to cause for Held.cause: for how most leases end there
+// is one already.
+func kept(cause error) *error {
+	switch cause { //nolint:errorlint // the bare ones: what wraps them says more
+	case ErrReleased:
+		return &released
+	case ErrExpired:
+		return &expired
+	}
+	own := cause
+	return &own
+}
 
 // Held is one lease in the charge of a Keeper. All methods may be called
 // concurrently; only RenewNow does I/O.
@@ -41,13 +57,27 @@ func (h *Held[R]) Ref() R { return h.ref }
 func (h *Held[R]) Context() context.Context {
 	h.keeper.mu.Lock()
 	defer h.keeper.mu.Unlock()
+	h.makeContext()
+	return h.ctx
+}
+
+func (h *Held[R]) makeContext() {
 	if h.ctx == nil {
 		h.ctx, h.cancel = context.WithCancelCause(h.parent)
 		if cause := h.cause.Load(); cause != nil {
 			h.cancel(*cause)
 		}
 	}
-	return h.ctx
+}
+
+// Interrupt ends the Context with cause, and not the lease: its holder is to
+// stop, and to give it up in good order.
+func (h *Held[R]) Interrupt(cause error) {
+	h.keeper.mu.Lock()
+	h.makeContext()
+	cancel := h.cancel
+	h.keeper.mu.Unlock()
+	cancel(cause)
 }
 
 // Check returns nil while the lease is held, and otherwise why it ended. It

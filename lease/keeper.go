@@ -105,15 +105,19 @@ type Owner interface{ LeaseEnded(cause error) }
 // background; otherwise only by RenewNow. A lease whose deadline has passed,
 // or that comes after Close, is returned ended.
 func (k *Keeper[R]) Hold(parent context.Context, ref R, ttl time.Duration, deadline Instant, renew bool) *Held[R] {
-	return k.HoldFor(nil, parent, ref, ttl, deadline, renew)
+	h := new(Held[R])
+	k.HoldIn(h, nil, parent, ref, ttl, deadline, renew)
+	return h
 }
 
-// HoldFor is Hold for an owner, who may be told before it returns.
-func (k *Keeper[R]) HoldFor(o Owner, parent context.Context, ref R, ttl time.Duration, deadline Instant, renew bool) *Held[R] { //nolint:revive // the context is no bound of this call
+// HoldIn is Hold into h, which is zero and most likely a part of what its owner
+// is, and for that owner, who may be told before it returns. The owner may be
+// nil.
+func (k *Keeper[R]) HoldIn(h *Held[R], o Owner, parent context.Context, ref R, ttl time.Duration, deadline Instant, renew bool) { //nolint:revive // the context is no bound of this call
 	if parent.Done() != nil {
 		parent = context.WithoutCancel(parent)
 	}
-	h := &Held[R]{keeper: k, ref: ref, owner: o, parent: parent, ttl: ttl, granted: ttl, auto: renew}
+	h.keeper, h.ref, h.owner, h.parent, h.ttl, h.granted, h.auto = k, ref, o, parent, ttl, ttl, renew
 	h.slots = [2]int{-1, -1}
 	h.deadline.Store(int64(deadline))
 	now := k.clock.Now()
@@ -135,7 +139,6 @@ func (k *Keeper[R]) HoldFor(o Owner, parent context.Context, ref R, ttl time.Dur
 			tick(k.wake)
 		}
 	}
-	return h
 }
 
 // Len returns how many leases are live.
@@ -256,7 +259,7 @@ func (k *Keeper[R]) markLocked(h *Held[R], cause error) bool {
 	if h.cause.Load() != nil {
 		return false
 	}
-	h.cause.Store(&cause)
+	h.cause.Store(kept(cause))
 	k.byDeadline.remove(h)
 	k.byRenewal.remove(h)
 	return true

@@ -32,7 +32,9 @@ func TestOwnerIsTold(t *testing.T) {
 		hold := func(ref string, ttl time.Duration, renew bool) *Held[string] {
 			told[ref] = make(owner, 2)
 			now := clock.Now()
-			return k.HoldFor(told[ref], context.Background(), ref, ttl, Deadline(now, now, 0, ttl), renew)
+			h := new(Held[string])
+			k.HoldIn(h, told[ref], context.Background(), ref, ttl, Deadline(now, now, 0, ttl), renew)
+			return h
 		}
 		hold("expires", time.Second, false)
 		hold("revoked", 10*time.Second, true)

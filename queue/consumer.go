@@ -122,12 +122,17 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 	if max < 1 {
 		return nil, wrap("receive from", c.queue, lease.Invalidf("max", "must be at least 1, is %d", max))
 	}
+	return c.receive(ctx, nil, max)
+}
+
+// receive is Receive into ds, which is empty, if it has room for max.
+func (c *Consumer) receive(ctx context.Context, ds []*Delivery, max int) ([]*Delivery, error) {
 	for {
 		if ctx.Err() != nil {
 			token(c.ready) // it may have been woken for a delivery: others want it
 			return nil, wrap("receive from", c.queue, context.Cause(ctx))
 		}
-		ds, err := c.take(max)
+		ds, err := c.take(ds, max)
 		if len(ds) > 0 || err != nil {
 			return ds, wrap("receive from", c.queue, err)
 		}
@@ -141,14 +146,15 @@ func (c *Consumer) Receive(ctx context.Context, max int) ([]*Delivery, error) {
 
 // take takes up to max live deliveries out of the buffer. Those whose lease
 // ended there are dropped: others have them by now, or will.
-func (c *Consumer) take(max int) ([]*Delivery, error) {
+func (c *Consumer) take(ds []*Delivery, max int) ([]*Delivery, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var ds []*Delivery
 	var now lease.Instant
 	if len(c.buffer) > 0 {
 		now = c.b.clock.Now()
-		ds = make([]*Delivery, 0, min(max, len(c.buffer)))
+		if cap(ds) < max {
+			ds = make([]*Delivery, 0, min(max, len(c.buffer)))
+		}
 	}
 	n := 0
 	for ; n < len(c.buffer) && len(ds) < max; n++ {
@@ -283,7 +289,7 @@ func (c *Consumer) hold(dd *driver.Delivery, sent, received lease.Instant) *Deli
 		b: c.b, c: c, ref: dd.Ref,
 	}
 	deadline := lease.Deadline(sent, received, dd.Waited, dd.TTL)
-	d.held = c.b.keeper.HoldFor((*owned)(d), extractTrace(c.values, dd.Message.Headers), dd.Ref, dd.TTL, deadline, c.extend)
+	c.b.keeper.HoldIn(&d.held, (*owned)(d), extractTrace(c.values, dd.Message.Headers), dd.Ref, dd.TTL, deadline, c.extend)
 	return d
 }
 

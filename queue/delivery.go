@@ -23,7 +23,7 @@ type Delivery struct {
 	b     *Broker
 	c     *Consumer
 	ref   driver.Ref
-	held  *lease.Held[driver.Ref]
+	held  lease.Held[driver.Ref]
 	state atomic.Uint32
 }
 
@@ -46,7 +46,8 @@ func (d *Delivery) Seq() uint64 { return d.ref.Seq }
 
 // Context returns the context of the lease: it has the values of the context
 // that the consumer was made with and the trace context of the message, and
-// ends when the delivery is settled or lost. context.Cause says why.
+// ends when the delivery is settled or lost, and under Serve also when its
+// drain takes too long. context.Cause says why.
 func (d *Delivery) Context() context.Context { return d.held.Context() }
 
 // Check returns nil while the delivery is held, and otherwise why it ended. It
@@ -138,9 +139,8 @@ func (d *Delivery) end(cause error) {
 	d.held.End(cause)
 }
 
-// LeaseEnded is called when the lease has ended, but for end. It may be called
-// before held is set. It is not in the API of a
-// Delivery: that is what owned is for.
+// LeaseEnded is called when the lease has ended, but for end. It is not in the
+// API of a Delivery: that is what owned is for.
 func (d *owned) LeaseEnded(cause error) {
 	if d.state.Swap(deliverySettled) == deliverySettled {
 		return

@@ -116,17 +116,18 @@ type serving struct {
 	hands   []hand // of the workers
 }
 
-// hand is what a worker has in it: how to cancel the handler that runs. A
-// message is put there and taken out again for next to nothing; waiting on
-// drained for each would cost more than all the rest.
+// hand is what a worker has in it: the delivery whose handler runs. It is put
+// there and taken out again for next to nothing; waiting on drained for each,
+// or a context between its own and the handler's, would cost more than all the
+// rest.
 type hand struct {
-	mu     sync.Mutex
-	cancel context.CancelCauseFunc // nil: no handler runs
+	mu sync.Mutex
+	d  *Delivery // nil: no handler runs
 }
 
-func (h *hand) hold(cancel context.CancelCauseFunc) {
+func (h *hand) hold(d *Delivery) {
 	h.mu.Lock()
-	h.cancel = cancel
+	h.d = d
 	h.mu.Unlock()
 }
 
@@ -136,8 +137,8 @@ func (s *serving) tooLong() {
 	for i := range s.hands {
 		h := &s.hands[i]
 		h.mu.Lock()
-		if h.cancel != nil {
-			h.cancel(errDraining)
+		if h.d != nil {
+			h.d.held.Interrupt(errDraining)
 		}
 		h.mu.Unlock()
 	}
@@ -145,24 +146,25 @@ func (s *serving) tooLong() {
 
 // work handles one delivery after another until there are no more.
 func (s *serving) work(ctx context.Context, h *hand) {
+	one := make([]*Delivery, 0, 1)
 	for {
-		ds, err := s.c.Receive(ctx, 1)
+		ds, err := s.c.receive(ctx, one, 1)
 		if err != nil {
 			return // Serve knows why, from ctx or from the consumer
 		}
-		s.handle(ds[0], h)
+		d := ds[0]
+		ds[0] = nil // or who waits for the next one keeps this one
+		s.handle(d, h)
 	}
 }
 
 func (s *serving) handle(d *Delivery, h *hand) {
-	ctx, cancel := context.WithCancelCause(d.Context())
-	defer cancel(nil)
-	h.hold(cancel)
+	h.hold(d)
 	defer h.hold(nil)
 	if s.drained.Err() != nil { // before the hand had it
-		cancel(context.Cause(s.drained))
+		d.held.Interrupt(context.Cause(s.drained))
 	}
-	err := s.call(ctx, d)
+	err := s.call(d.Context(), d)
 	v := verdictOf(err)
 	if !s.b.caps.DelayedNack {
 		v.delay, v.backoff = 0, false

@@ -33,6 +33,7 @@ type settler struct {
 	mu     sync.Mutex
 	queue  []*settling // the last one may still be added to
 	closed bool
+	usual  int // length of the last batch: most likely that of the next
 	extra  int // goroutines for full batches
 	extras sync.WaitGroup
 }
@@ -78,7 +79,7 @@ func (s *settler) settle(ctx context.Context, st driver.Settlement) driver.Outco
 		g = s.queue[n-1]
 	}
 	if g == nil || len(g.ss) == settleBatch {
-		g = &settling{done: make(chan struct{})}
+		g = &settling{ss: make([]driver.Settlement, 0, max(s.usual, 1)), done: make(chan struct{})}
 		s.queue = append(s.queue, g)
 	}
 	i := len(g.ss)
@@ -89,6 +90,10 @@ func (s *settler) settle(ctx context.Context, st driver.Settlement) driver.Outco
 	}
 	s.mu.Unlock()
 	s.signal()
+	if ctx.Done() == nil { // Serve's
+		<-g.done
+		return g.outcome(i)
+	}
 	select {
 	case <-g.done:
 		return g.outcome(i)
@@ -159,6 +164,7 @@ func (s *settler) take() (g *settling, closed bool) {
 func (s *settler) takeLocked() *settling {
 	g := s.queue[0]
 	g.taken = true
+	s.usual = len(g.ss)
 	s.queue[0] = nil
 	s.queue = s.queue[1:]
 	return g

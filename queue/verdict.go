@@ -120,11 +120,12 @@ func (e *rejectError) Unwrap() error { return e.err }
 
 // verdictOf turns what a handler returned into a verdict.
 func verdictOf(err error) Verdict {
+	if err == nil {
+		return AckVerdict() // before there is anything on the heap
+	}
 	var retry *retryError
 	var reject *rejectError
 	switch {
-	case err == nil:
-		return AckVerdict()
 	case errors.As(err, &reject):
 		return RejectVerdict(err.Error())
 	case errors.As(err, &retry):
