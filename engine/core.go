@@ -53,8 +53,10 @@ type core struct {
 }
 
 // roundsInFlight bounds the rounds that are applied and not yet durable: the
-// one that the syncer waits for and those in the channel.
-const roundsInFlight = 4
+// one that the syncer waits for and the one that it gets next. A third could
+// not be synced any sooner than what comes after it: to wait makes rounds larger,
+// so that each call pays for less of one.
+const roundsInFlight = 2
 
 // startCore starts the engine on an open store, which it closes in the end.
 func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error) {
@@ -66,7 +68,7 @@ func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error)
 		memory:  memory,
 		store:   s,
 		ident:   identify(s),
-		rounds:  make(chan *round, roundsInFlight-1),
+		rounds:  make(chan *round, roundsInFlight-2), // the writer and the syncer hold one each
 		wake:    make(chan struct{}, 1),
 		failed:  make(chan struct{}),
 		stopped: make(chan struct{}),

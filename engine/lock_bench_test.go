@@ -15,7 +15,8 @@ import (
 func BenchmarkLockCycle(b *testing.B) {
 	for _, goroutines := range []int{1, 64} {
 		b.Run(fmt.Sprintf("goroutines=%d", goroutines), func(b *testing.B) {
-			c := open(b, "file://"+b.TempDir(), nil).Locks()
+			e := open(b, "file://"+b.TempDir(), nil)
+			c := e.Locks()
 			b.ReportAllocs()
 			b.ResetTimer()
 			var next atomic.Int64
@@ -39,6 +40,10 @@ func BenchmarkLockCycle(b *testing.B) {
 			}
 			workers.Wait()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "cycles/s")
+			stats := e.core.store.Stats()
+			b.ReportMetric(2*float64(b.N)/float64(stats.Rounds), "calls/round")
+			b.ReportMetric(float64(stats.Rounds)/float64(stats.Syncs.Count), "rounds/sync")
+			b.ReportMetric(float64(stats.Syncs.Total.Microseconds())/float64(stats.Syncs.Count), "us/sync")
 		})
 	}
 }
