@@ -21,29 +21,9 @@ type lockConn struct {
 }
 
 func newLockConn(c *conn) *lockConn {
-	return &lockConn{conn: c, caps: lockdriver.Caps{
-		Backend:    "engine",
-		Fenced:     true,
-		FIFO:       true,
-		Shared:     true,
-		Permits:    true,
-		LockDelay:  true,
-		Meta:       true,
-		Resume:     true,
-		Revoke:     true,
-		Break:      true,
-		Multi:      true,
-		Deadlock:   true,
-		Election:   true,
-		Watch:      true,
-		Loss:       lockdriver.LossBeforeGrant,
-		Clock:      lockdriver.ClockMonotonic,
-		DeadWaiter: machine.DeadWaiter,
-		MinTTL:     c.core.params.minTTL,
-		MaxTTL:     MaxTTL,
-		Durable:    !c.core.memory,
-		Store:      c.core.ident,
-	}}
+	caps := lockCaps(c.core.memory)
+	caps.MinTTL, caps.Store = c.core.params.minTTL, c.core.ident
+	return &lockConn{conn: c, caps: caps}
 }
 
 // Caps implements lockdriver.Conn.

@@ -262,13 +262,17 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(err, s.sessions.shutdown(ctx))
 }
 
+// readyName is the lock that readiness asks for.
+const readyName = "lockkeeper/readyz"
+
 // ready says why the server cannot serve, or nil.
 func (s *Server) ready(ctx context.Context) error {
 	if s.draining() {
 		return wire.NewProblem(wire.CodeUnavailable, "", "the daemon is shutting down")
 	}
 	if s.cfg.Locks != nil {
-		if _, err := s.cfg.Locks.List(ctx, &lockdriver.ListRequest{Max: 1}); err != nil {
+		// One name: some backends read all there are for a page of a List.
+		if _, err := s.cfg.Locks.List(ctx, &lockdriver.ListRequest{Name: readyName, Max: 1}); err != nil {
 			return err
 		}
 	}

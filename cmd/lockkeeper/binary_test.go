@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
 )
 
 // These tests run the built binary as a person and a script would. With the
@@ -60,7 +62,7 @@ func buildAndRun(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return m.Run()
+	return realserver.Run(m)
 }
 
 // result is what a finished command left.

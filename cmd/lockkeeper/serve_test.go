@@ -74,7 +74,7 @@ func TestDoctor(t *testing.T) {
 	t.Parallel()
 	d := startDaemon(t)
 	out := must(t, "", "", "doctor", d.url)
-	for _, want := range []string{"daemon", "round trip", "fenced", "confirms are synced", "clock"} {
+	for _, want := range []string{"daemon", "round trip", "fencing tokens", "on a lost node", "confirms are synced", "clock"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}

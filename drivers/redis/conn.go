@@ -49,7 +49,7 @@ var _ driver.Conn = (*conn)(nil)
 // newConn makes a conn without I/O. o has no zero values.
 func newConn(client goredis.UniversalClient, o *Options) (*conn, error) {
 	c := &conn{
-		client: client, caps: capabilities(), prefix: o.Prefix, base: o.TokenBase,
+		client: client, caps: capsOf(client), prefix: o.Prefix, base: o.TokenBase,
 		keep: o.FenceKeep, timeout: o.Timeout, waitReplicas: o.WaitReplicas, logger: o.Logger,
 		id: rand.Text(), closed: make(chan struct{}), servers: map[*goredis.Client]*server{},
 	}
@@ -65,30 +65,6 @@ func newConn(client goredis.UniversalClient, o *Options) (*conn, error) {
 	c.watch = c.prefix + "watch"
 	c.wakes = newWakes(c, c.prefix+"wake:"+c.id)
 	return c, nil
-}
-
-func capabilities() driver.Caps {
-	return driver.Caps{
-		Backend:            "redis",
-		Fenced:             true,
-		FIFO:               true,
-		Shared:             true,
-		Permits:            true,
-		LockDelay:          true,
-		Meta:               true,
-		Resume:             true,
-		Revoke:             true,
-		Break:              true,
-		Multi:              true,
-		Election:           true,
-		Watch:              true,
-		Loss:               driver.LossBeforeGrant,
-		Clock:              driver.ClockServerWall,
-		DeadWaiter:         deadWaiter,
-		MinTTL:             MinTTL,
-		MaxTTL:             MaxTTL,
-		FailoverLosesGrant: true,
-	}
 }
 
 // Caps implements driver.Conn.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +19,8 @@ import (
 const (
 	doctorReads  = 100 // requests for the round trip
 	doctorWrites = 20  // cycles of acquire and release
+	// engineBackend is what the engine calls itself in its capabilities.
+	engineBackend = "engine"
 	// Above these the doctor has something to say.
 	slowRead   = 50 * time.Millisecond
 	slowWrite  = 20 * time.Millisecond
@@ -53,6 +56,7 @@ func (a *app) doctorCommand() *cobra.Command {
 releases a lock of its own, doctor/..., a few times; nothing is left behind.`,
 		Example: `  lockkeeper doctor
   lockkeeper doctor http://10.0.0.7:7420
+  lockkeeper doctor redis://10.0.0.8/0
   lockkeeper doctor file:///var/lib/lockkeeper     # while no daemon has it open`,
 		Args: arguments(0, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,14 +84,26 @@ func (e *examination) examine(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := e.examineLocks(ctx); err != nil && !errors.Is(err, lease.ErrUnsupported) {
-		return err
+	// A URL that neither knows is for the locks to refuse.
+	locks, queues := hasScheme(lock.Schemes(), e.url), hasScheme(queue.Schemes(), e.url)
+	if locks || !queues {
+		if err := e.examineLocks(ctx); err != nil && !errors.Is(err, lease.ErrUnsupported) {
+			return err
+		}
 	}
-	if err := e.examineQueues(ctx); err != nil && !errors.Is(err, lease.ErrUnsupported) {
-		return err
+	if queues {
+		if err := e.examineQueues(ctx); err != nil && !errors.Is(err, lease.ErrUnsupported) {
+			return err
+		}
 	}
 	d.advise()
 	return nil
+}
+
+// hasScheme reports whether a URL is for one of the drivers.
+func hasScheme(schemes []string, url string) bool {
+	scheme, _, _ := strings.Cut(url, "://")
+	return slices.Contains(schemes, scheme)
 }
 
 func (e *examination) examineLocks(ctx context.Context) (err error) {
@@ -154,8 +170,11 @@ func (d *diagnosis) advise() {
 			say("The clocks differ by %s: leases do not depend on it, but schedules and log lines do; check NTP on both.", brief(off.Abs()))
 		}
 	}
-	if d.Locks != nil && !d.Locks.Durable {
+	if d.Locks != nil && !d.Locks.Durable && d.Locks.Backend == engineBackend {
 		say("Locks are forgotten at a restart of the backend (memory): serve with --data DIR for anything that matters.")
+	}
+	if d.Locks != nil && d.Locks.FailoverLosesGrant {
+		say("A failover can lose a grant (see \"a lost node\"): two can hold one name then, so let what they work on compare tokens.")
 	}
 	if d.Queues != nil && d.Queues.Durability == queue.Memory {
 		say("Messages are lost when the backend ends (memory): serve with --data DIR for anything that matters.")
@@ -173,7 +192,9 @@ func (e *examination) print() error {
 	}
 	t.row("this program", d.Client)
 	if d.Locks != nil {
-		t.row("locks", locksCapsText(d.Locks))
+		for _, row := range locksCapsRows(d.Locks) {
+			t.row(row[0], row[1])
+		}
 		t.row("round trip", timesText(d.Read))
 		t.row("acquire + release", timesText(d.Write))
 	} else {
@@ -200,43 +221,4 @@ func (e *examination) print() error {
 func timesText(q quantiles) string {
 	us := func(n int64) string { return brief(time.Duration(n) * time.Microsecond) }
 	return fmt.Sprintf("p50 %s, p99 %s, max %s over %d", us(q.P50), us(q.P99), us(q.Max), q.Count)
-}
-
-// power is a capability with its name.
-type power struct {
-	has  bool
-	name string
-}
-
-func powersText(backend string, powers []power) string {
-	has, lacks := []string{}, []string{}
-	for _, p := range powers {
-		if p.has {
-			has = append(has, p.name)
-		} else {
-			lacks = append(lacks, p.name)
-		}
-	}
-	text := backend + ": " + strings.Join(has, ", ")
-	if len(lacks) > 0 {
-		text += "; without " + strings.Join(lacks, ", ")
-	}
-	return text
-}
-
-func locksCapsText(c *lock.Caps) string {
-	return powersText(c.Backend, []power{
-		{c.Fenced, "fenced"}, {c.FIFO, "fifo"}, {c.Shared, "shared"}, {c.Permits, "permits"}, {c.LockDelay, "lock-delay"},
-		{c.Meta, "metadata"}, {c.Resume, "resume"}, {c.Revoke, "revoke"}, {c.Break, "break"}, {c.Durable, "durable"},
-		{c.Multi, "several at once"}, {c.Election, "election"},
-	}) + fmt.Sprintf("; ttl %s to %s, loss %s, clock %s", brief(c.MinTTL), brief(c.MaxTTL), c.Loss, c.Clock)
-}
-
-func queuesCapsText(c *queue.Caps) string {
-	return powersText(c.Backend, []power{
-		{c.FIFO, "fifo"}, {c.OrderKey, "order keys"}, {c.DeliveryFence, "fenced deliveries"}, {c.Dedup, "dedup"},
-		{c.Delay, "delay"}, {c.CancelScheduled, "cancel"}, {c.Priorities, "priorities"}, {c.MaxLength, "max length"}, {c.MessageTTL, "message ttl"}, {c.DelayedNack, "delayed nack"}, {c.Extend, "extend"}, {c.DeadLetter, "dead letters"},
-		{c.HeadersRoute, "headers exchanges"}, {c.Mandatory, "mandatory"}, {c.Peek, "peek"}, {c.Purge, "purge"},
-		{c.Redrive, "redrive"}, {c.Stats, "statistics"},
-	}) + "; confirms are " + string(c.Durability)
 }

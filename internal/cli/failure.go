@@ -114,10 +114,14 @@ func (a *app) advice(err error) string {
 	daemon := strings.HasPrefix(a.url, "http")
 	var dns *net.DNSError
 	switch {
+	case errors.Is(err, syscall.ECONNREFUSED) && !daemon:
+		return "Nothing listens there: start the server, or correct the URL."
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "Start the daemon with: lockkeeper serve. Or say where it runs with --url or " + envURL + "."
 	case errors.As(err, &dns):
 		return "Check the host's name in --url or " + envURL + "."
+	case errors.Is(err, lease.ErrDenied) && !daemon:
+		return "The server wants a user and password, or refuses this one: give them in the URL, or the password in a password_file."
 	case errors.Is(err, lease.ErrDenied):
 		return "The daemon wants a bearer token, one of its --token-file: set " + remote.TokenEnv + ", or add ?token_file=PATH to the URL."
 	case errors.Is(err, lease.ErrNoSpace):

@@ -17,6 +17,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lockkeeper/lockkeeper/engine"
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/lock"
+	"github.com/lockkeeper/lockkeeper/lock/driver"
 	"github.com/lockkeeper/lockkeeper/server"
 )
 
@@ -32,6 +35,7 @@ type serving struct {
 	*app
 	listen          string
 	data            string
+	locks           string // URL of other locks than the store's; "": the store's
 	tokenFile       string
 	insecure        bool
 	tlsCert, tlsKey string
@@ -53,6 +57,11 @@ is made if it is not there, and one process at a time can open it. What is
 confirmed is on disk. --data mem keeps everything in memory and forgets it at
 the end. A URL works too: file://DIR?min_ttl=200ms.
 
+With --locks URL it serves the locks of another backend, such as redis://HOST,
+to its clients, and the queues of its store. Clients get the backend's tokens
+and errors; those who use the backend directly have the same locks. Commits
+cannot name such locks.
+
 On a loopback address everybody on this machine may use it. Elsewhere it wants
 --token-file, a file with a secret of at least 16 characters in each line, that
 clients send as bearer token; or --insecure.
@@ -62,6 +71,7 @@ come back later, and finishes what is under way, for --shutdown-timeout at most.
 		Example: `  lockkeeper serve
   lockkeeper serve --data /var/lib/lockkeeper
   lockkeeper serve --listen 0.0.0.0:7420 --token-file tokens --tls-cert cert.pem --tls-key key.pem
+  lockkeeper serve --locks redis://10.0.0.8:6379/0
   lockkeeper serve --data mem --listen 127.0.0.1:0      # for a test: a free port`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -77,6 +87,7 @@ come back later, and finishes what is under way, for --shutdown-timeout at most.
 	f := cmd.Flags()
 	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on; port 0 takes a free one")
 	f.StringVar(&s.data, "data", defaultData, "directory of the store, mem, or an engine's URL")
+	f.StringVar(&s.locks, "locks", "", "`URL` of the locks to serve instead of the store's, such as redis://HOST")
 	f.StringVar(&s.tokenFile, "token-file", "", "file with bearer tokens, one a line; clients have to send one")
 	f.BoolVar(&s.insecure, "insecure", false, "serve everybody who reaches an address that is not loopback")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM")
@@ -111,6 +122,12 @@ func (s *serving) run(ctx context.Context) (err error) {
 	}
 	defer closing(&err, e.Close)
 	cfg.Locks, cfg.Queues = e.Locks(), e.Queues()
+	if s.locks != "" {
+		if cfg.Locks, err = s.openBackend(ctx); err != nil {
+			return err
+		}
+		defer closing(&err, cfg.Locks.Close)
+	}
 	srv, err := server.New(*cfg)
 	if err != nil {
 		return err
@@ -122,6 +139,23 @@ func (s *serving) run(ctx context.Context) (err error) {
 		return err
 	}
 	return s.serveUntilFailure(ctx, srv, ln, e)
+}
+
+// openBackend opens the locks of --locks.
+func (s *serving) openBackend(ctx context.Context) (driver.Conn, error) {
+	for _, own := range []string{"mem:", "file:"} {
+		if strings.HasPrefix(s.locks, own) {
+			return nil, &failure{status: StatusUsage, err: fmt.Errorf("--locks is for another backend; the daemon's own locks are in its store, see --data: %s", s.locks)}
+		}
+	}
+	s.url = s.locks // what advice is about
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	conn, err := lock.OpenConn(ctx, s.locks)
+	if err != nil {
+		return nil, fmt.Errorf("--locks: %w", err)
+	}
+	return conn, nil
 }
 
 // serveUntilFailure serves until ctx ends, which is success, or the store
@@ -210,9 +244,10 @@ func listenError(addr string, err error) error {
 
 // servingJSON is what `serve --json` prints when it is ready.
 type servingJSON struct {
-	URL  string `json:"url"`
-	Data string `json:"data"`
-	PID  int    `json:"pid"`
+	URL   string `json:"url"`
+	Data  string `json:"data"`
+	Locks string `json:"locks,omitempty"` // where they are, if not there
+	PID   int    `json:"pid"`
 }
 
 // greet prints where it listens, where the data is, and what to try next.
@@ -222,8 +257,15 @@ func (s *serving) greet(addr net.Addr, place string) error {
 		scheme = "https"
 	}
 	at := scheme + "://" + addr.String()
+	elsewhere := ""
+	if s.locks != "" {
+		elsewhere = lease.PublicURL(s.locks)
+	}
 	if s.json {
-		return s.printJSON(servingJSON{at, place, os.Getpid()})
+		return s.printJSON(servingJSON{at, place, elsewhere, os.Getpid()})
+	}
+	if elsewhere != "" {
+		place += "\nlocks: " + elsewhere
 	}
 	to := ""
 	if at != DefaultURL {

@@ -41,6 +41,16 @@ type LockCaps struct {
 	FailoverLosesGrant bool   `json:"failover_loses_grant"`
 	Durable            bool   `json:"durable"`
 	Store              string `json:"store,omitempty" doc:"commits can name locks if it is that of the queues"`
+
+	Assumes LockStatement `json:"assumes" doc:"the same for people, in sentences"`
+}
+
+// LockStatement is what a lockdriver.Statement says.
+type LockStatement struct {
+	Clock  string `json:"clock,omitempty" doc:"which clock ends leases, and what it costs if it is stepped or slow"`
+	Fence  string `json:"fence,omitempty" doc:"where tokens come from"`
+	Node   string `json:"node,omitempty" doc:"what the loss of a node costs"`
+	Waiter string `json:"waiter,omitempty" doc:"how a dead waiter is noticed"`
 }
 
 // NewLockCaps is the wire form of c.
@@ -50,6 +60,7 @@ func NewLockCaps(c lockdriver.Caps) *LockCaps {
 		Meta: c.Meta, Resume: c.Resume, Revoke: c.Revoke, Break: c.Break, Multi: c.Multi, Deadlock: c.Deadlock, Election: c.Election, Watch: c.Watch,
 		Loss: string(c.Loss), Clock: string(c.Clock), DeadWaiter: Ceil(c.DeadWaiter), MinTTL: Ceil(c.MinTTL), MaxTTL: Floor(c.MaxTTL),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
+		Assumes: LockStatement(c.Assumes),
 	}
 }
 
@@ -61,6 +72,7 @@ func (c *LockCaps) Driver() lockdriver.Caps {
 		Loss: lockdriver.Loss(c.Loss), Clock: lockdriver.Clock(c.Clock),
 		DeadWaiter: c.DeadWaiter.Duration(), MinTTL: c.MinTTL.Duration(), MaxTTL: c.MaxTTL.Duration(),
 		TTLPerConn: c.TTLPerConn, FailoverLosesGrant: c.FailoverLosesGrant, Durable: c.Durable, Store: c.Store,
+		Assumes: lockdriver.Statement(c.Assumes),
 	}
 }
 

@@ -15,6 +15,22 @@ var limitCases = []testCase{
 	{"batch_limit", batchLimit},
 	{"hostile_names_work", hostileNames},
 	{"bad_names_are_refused", badNames},
+	{"capabilities_are_stated", stated},
+}
+
+// stated checks that the backend says what it assumes, and nothing that cannot
+// be.
+func stated(s *suite) {
+	c := s.caps
+	if err := c.Assumes.Validate(); err != nil {
+		s.Errorf("Caps.Assumes: %v", err)
+	}
+	if c.Backend == "" || c.Loss == "" || c.Clock == "" {
+		s.Errorf("Backend %q, Loss %q and Clock %q must be stated", c.Backend, c.Loss, c.Clock)
+	}
+	if c.MinTTL <= 0 || c.MaxTTL < c.MinTTL || c.DeadWaiter <= 0 {
+		s.Errorf("MinTTL %v, MaxTTL %v and DeadWaiter %v cannot be", c.MinTTL, c.MaxTTL, c.DeadWaiter)
+	}
 }
 
 // fill pads s to n bytes.

@@ -320,7 +320,12 @@ func (c *refConn) enter(ctx context.Context) error {
 }
 
 func (c *refConn) Caps() driver.Caps {
+	assumes := driver.Statement{Clock: "The test's.", Fence: "A counter.", Node: "There is one.", Waiter: "By its calls."}
+	if c.s.flaw == "nothing stated" {
+		assumes = driver.Statement{}
+	}
 	return driver.Caps{
+		Assumes: assumes,
 		Backend: "reference", Fenced: true, FIFO: true, Shared: true, Permits: true, LockDelay: true, Meta: true,
 		Resume: true, Revoke: true, Break: true, Multi: true, Deadlock: true, Election: true, Watch: true, Loss: driver.LossBeforeGrant, Clock: driver.ClockMonotonic,
 		DeadWaiter: refDeadWaiter, MinTTL: 10 * time.Millisecond, MaxTTL: time.Hour, Durable: true,

@@ -67,6 +67,7 @@ func TestSuiteFindsFlaws(t *testing.T) { //nolint:tparallel // its parts run sid
 		"nobody is woken":                {"waiter_is_woken"},
 		"works when closed":              {"closed_connection_refuses"},
 		"limits not checked":             {"limits_one_past", "batch_limit", "bad_names_are_refused", "several_names_limit", "value_limit", "watch_of_bad_names_is_refused"},
+		"nothing stated":                 {"capabilities_are_stated"},
 		"cancel does nothing":            {"cancel_leaves_the_line", "cancel_releases_grant"},
 		"cancel too broad":               {"cancel_of_unknown"},
 		"revoked is renewed":             {"revoke_refuses_renewal_until_the_deadline", "revoked_holder_is_told"},
