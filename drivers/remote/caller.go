@@ -129,7 +129,7 @@ func (s *caller) send(ctx context.Context, r request, body []byte, out any) erro
 	if len(body) > maxSessionBody {
 		return s.request(ctx, r, body, out) // a batch that it does not fit into would end the session
 	}
-	x, err := s.over(ctx, r.wait)
+	x, err := s.over(ctx, r.wait, len(body))
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (s *caller) request(ctx context.Context, r request, body []byte, out any) e
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, r.wait+s.c.timeout)
+	ctx, cancel := context.WithTimeout(ctx, r.wait+s.c.allowance(len(body)))
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 

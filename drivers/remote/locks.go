@@ -28,7 +28,7 @@ func (c *lockConn) Acquire(ctx context.Context, r *lockdriver.Request) (*lockdri
 	if err := r.Validate(&c.caps); err != nil {
 		return nil, nil, err
 	}
-	if x, err := c.over(ctx, 0); x != nil || err != nil {
+	if x, err := c.over(ctx, 0, 0); x != nil || err != nil {
 		if err != nil {
 			return nil, nil, err
 		}
@@ -66,7 +66,7 @@ func (c *lockConn) Wait(ctx context.Context, r *lockdriver.Request, t *lockdrive
 	if err := again.Validate(&c.caps); err != nil {
 		return nil, err
 	}
-	if x, err := c.over(ctx, forever); x != nil || err != nil {
+	if x, err := c.over(ctx, forever, 0); x != nil || err != nil {
 		if err != nil {
 			return nil, err
 		}
@@ -113,7 +113,7 @@ func (c *lockConn) leasesOver(ctx context.Context, kind frame.Kind, refs []lockd
 	if len(refs) == 0 || len(refs) > lockdriver.MaxBatch {
 		return nil, false, nil // decided there
 	}
-	x, err := c.over(ctx, 0)
+	x, err := c.over(ctx, 0, 0)
 	if x == nil {
 		return nil, err != nil, err
 	}

@@ -100,7 +100,13 @@ func (c *queueConn) Topology(ctx context.Context) (*queuedriver.Topology, error)
 
 // Publish sends one request, or several if the batch is too large for one.
 func (c *queueConn) Publish(ctx context.Context, ps []queuedriver.Publishing) ([]queuedriver.Receipt, error) {
-	if x, err := c.over(ctx, 0); x != nil || err != nil {
+	bodies := 0
+	for i := range ps {
+		if ps[i].Message != nil {
+			bodies += len(ps[i].Message.Body)
+		}
+	}
+	if x, err := c.over(ctx, 0, bodies); x != nil || err != nil {
 		if err != nil {
 			return nil, err
 		}
@@ -191,7 +197,7 @@ func (c *queueConn) Settle(ctx context.Context, ss []queuedriver.Settlement) ([]
 		}
 	}
 	if len(ss) <= queuedriver.MaxBatch {
-		x, err := c.over(ctx, 0)
+		x, err := c.over(ctx, 0, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -29,7 +29,7 @@ func (c *queueConn) Receive(ctx context.Context, r *queuedriver.ReceiveRequest) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if x, err := c.over(ctx, max(r.Wait, 1)); x != nil || err != nil {
+	if x, err := c.over(ctx, max(r.Wait, 1), 0); x != nil || err != nil {
 		if err != nil {
 			return nil, err
 		}

@@ -17,7 +17,8 @@
 //	            a comment; without it the environment's LOCKKEEPER_AUTH_TOKEN
 //	ca_file     PEM certificates that an https daemon is checked against,
 //	            instead of the system's
-//	timeout     how long a call may take, waits not counted (10s)
+//	timeout     how long a call may take (10s); its waits are not counted, and
+//	            what it sends has a second more for each 256 KiB
 //	poll        how long one request of a long poll lasts at most (30s)
 //	session     auto: one multiplexed connection for all calls, or HTTP
 //	            requests where that is refused; on: only that; off: only HTTP
@@ -53,11 +54,20 @@ const (
 	DefaultPoll    = 30 * time.Second
 )
 
+// minRate is how many bytes a second a call is given time for, on top of its
+// timeout, for what it sends: as many as a daemon gives by default.
+const minRate = 256 << 10
+
+// allowance is how long a call may take that sends n bytes.
+func (c *Client) allowance(n int) time.Duration {
+	return c.timeout + time.Duration(n)*time.Second/minRate
+}
+
 // Options of a Client; nil and zero values work.
 type Options struct {
 	HTTP    *http.Client  // nil: one of the Client's own, closed with it
 	Token   string        // bearer token; "": none
-	Timeout time.Duration // of a call, waits not counted; 0: DefaultTimeout
+	Timeout time.Duration // of a call, without its waits and what its length takes, see timeout above; 0: DefaultTimeout
 	Poll    time.Duration // of one request of a long poll, up to wire's longest wait; 0: DefaultPoll
 	Session SessionMode   // "": SessionAuto
 	Logger  *slog.Logger  // told once that the session is refused; nil: slog.Default()

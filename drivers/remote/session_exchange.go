@@ -26,10 +26,10 @@ type exchange struct {
 	conn   *conn
 }
 
-// over begins a call over the session, whose answer may take wait longer than
-// a call's timeout. It returns nil if the call has to go over HTTP. The caller
+// over begins a call over the session that sends about n bytes and whose
+// answer may take wait longer than a call's timeout. It returns nil if the call has to go over HTTP. The caller
 // must end what it gets.
-func (s *caller) over(ctx context.Context, wait time.Duration) (*exchange, error) {
+func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange, error) {
 	if s.c.link == nil || s.c.link.mode == SessionOff {
 		return nil, nil
 	}
@@ -44,11 +44,11 @@ func (s *caller) over(ctx context.Context, wait time.Duration) (*exchange, error
 	if wait == forever {
 		x.ctx, x.cancel = context.WithCancel(ctx)
 	} else {
-		x.ctx, x.cancel = context.WithTimeout(ctx, wait+s.c.timeout)
+		x.ctx, x.cancel = context.WithTimeout(ctx, wait+s.c.allowance(n))
 	}
 	x.stop = context.AfterFunc(s.ctx, x.cancel)
 	connect, cancel := x.ctx, context.CancelFunc(func() {})
-	if wait != 0 {
+	if wait != 0 || n != 0 {
 		connect, cancel = context.WithTimeout(x.ctx, s.c.timeout)
 	}
 	k, err := s.c.link.get(connect)
