@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -36,6 +38,7 @@ type queueFacts struct {
 	gone   map[string]bool // ack confirmed
 	doubt  map[string]bool // an operation on it is under way
 	held   map[string]queuedriver.Ref
+	buried map[string]bool   // seen to have timed out
 	ended  []queuedriver.Ref // ended otherwise than by an ack, confirmed
 	last   lease.Token
 }
@@ -43,7 +46,7 @@ type queueFacts struct {
 func (f *queueFacts) clone() *queueFacts {
 	return &queueFacts{
 		stored: maps.Clone(f.stored), gone: maps.Clone(f.gone), doubt: maps.Clone(f.doubt),
-		held: maps.Clone(f.held), ended: append([]queuedriver.Ref(nil), f.ended...), last: f.last,
+		held: maps.Clone(f.held), buried: maps.Clone(f.buried), ended: append([]queuedriver.Ref(nil), f.ended...), last: f.last,
 	}
 }
 
@@ -62,6 +65,7 @@ func crashTopology() *queuedriver.Topology {
 		Queues: []queuedriver.Queue{
 			{Name: "work", DedupWindow: time.Hour, DeliveryLimit: 2, DeadLetter: &queuedriver.Route{Exchange: "graves"}, Lease: time.Hour},
 			{Name: "dead", Lease: time.Hour},
+			{Name: "brief", DedupWindow: time.Hour, DeadLetter: &queuedriver.Route{Exchange: "graves"}, Lease: time.Hour},
 		},
 		Bindings: []queuedriver.Binding{{Exchange: "in", Queue: "work", Key: "#"}, {Exchange: "graves", Queue: "dead"}},
 	}
@@ -202,6 +206,66 @@ func (l *queueLoad) phase(base int) {
 	}
 	l.publish(10, base+300, 5000, 0)
 	l.settle(queuedriver.Ack, l.receive(8))
+	l.expire(5, base+400, soon)
+	l.expire(5, base+500, time.Hour)
+}
+
+// expire publishes messages with a TTL, and waits for the dead letters of those
+// whose time is over soon: they are in one place or in the other meanwhile.
+func (l *queueLoad) expire(n, from int, ttl time.Duration) {
+	ids, ps := make([]string, n), make([]queuedriver.Publishing, n)
+	for i := range n {
+		ids[i] = fmt.Sprint("m", from+i)
+		ps[i] = queuedriver.Publishing{Route: queuedriver.Route{Key: "brief"}, Message: &queuedriver.Message{ID: ids[i], Body: make([]byte, 100), TTL: ttl}}
+	}
+	l.about(ids, func() {
+		rs, err := l.conn.Publish(context.Background(), ps)
+		for _, r := range rs {
+			err = errors.Join(err, r.Err)
+		}
+		if err != nil {
+			l.t.Errorf("publish: %v", err)
+		}
+	}, func(f *queueFacts) {
+		for _, id := range ids {
+			f.stored[id] = true
+		}
+	})
+	if ttl != soon {
+		return
+	}
+	awaitTimeOuts(l.t, l.conn)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range ids {
+		l.facts.buried[id] = true
+	}
+}
+
+// soon is the TTL of messages that are waited for.
+const soon = time.Millisecond
+
+// awaitTimeOuts waits until messages whose time is over soon have gone.
+func awaitTimeOuts(t *testing.T, conn *queueConn) {
+	t.Helper()
+	for until := time.Now().Add(time.Minute); ; {
+		ps, err := conn.Peek(context.Background(), &queuedriver.PeekRequest{Queue: "brief", Max: queuedriver.MaxPeek})
+		if err != nil || time.Now().After(until) {
+			t.Fatalf("%d messages are left, %v", len(ps), err)
+		}
+		if !slices.ContainsFunc(ps, func(p queuedriver.Peeked) bool { return p.Message.TTL == soon }) {
+			return
+		}
+		<-time.After(time.Millisecond)
+	}
+}
+
+// home is the queue that a message is published to.
+func home(id string) string {
+	if n, err := strconv.Atoi(id[1:]); err == nil && n%1000 >= 400 && n%1000 < 600 {
+		return "brief"
+	}
+	return "work"
 }
 
 // TestQueueCrashAnywhere crashes at every write, sync and change of a
@@ -216,6 +280,7 @@ func TestQueueCrashAnywhere(t *testing.T) {
 	c, conn := startOn(t, disk)
 	load := &queueLoad{t: t, conn: conn, facts: &queueFacts{
 		stored: make(map[string]bool), gone: make(map[string]bool), doubt: make(map[string]bool), held: make(map[string]queuedriver.Ref),
+		buried: make(map[string]bool),
 	}}
 	disk.OnOp(func(storetest.Op) error {
 		load.mu.Lock()
@@ -252,14 +317,18 @@ func checkAfterCrash(t *testing.T, n int, disk *storetest.Disk, f *queueFacts) {
 	if len(f.stored)+len(f.gone) == 0 {
 		return // the topology may not be there yet
 	}
+	awaitTimeOuts(t, conn)
 	found := make(map[string]int)
-	for _, q := range []string{"work", "dead"} {
+	for _, q := range []string{"work", "brief", "dead"} {
 		ps, err := conn.Peek(ctx, &queuedriver.PeekRequest{Queue: q, Max: queuedriver.MaxPeek})
 		if err != nil {
 			t.Fatalf("crash %d: peek: %v", n, err)
 		}
 		for _, p := range ps {
 			found[p.Message.ID]++
+			if q == "brief" && f.buried[p.Message.ID] {
+				t.Errorf("crash %d: %s has timed out and is back", n, p.Message.ID)
+			}
 		}
 	}
 	for id, times := range found {
@@ -321,7 +390,7 @@ func checkPublishAfterCrash(t *testing.T, n int, conn *queueConn, f *queueFacts)
 	ps := []queuedriver.Publishing{{Route: queuedriver.Route{Key: "work"}, Message: &queuedriver.Message{ID: "new"}}}
 	for _, known := range []map[string]bool{f.stored, f.gone} {
 		for id := range known {
-			ps = append(ps, queuedriver.Publishing{Route: queuedriver.Route{Key: "work"}, Message: &queuedriver.Message{ID: id}})
+			ps = append(ps, queuedriver.Publishing{Route: queuedriver.Route{Key: home(id)}, Message: &queuedriver.Message{ID: id}})
 		}
 	}
 	rs, err := conn.Publish(context.Background(), ps)
