@@ -351,3 +351,21 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 }
+
+func TestLockMetrics(t *testing.T) {
+	d := start(t, nil)
+	for _, name := range []string{"a", "b"} {
+		d.ok("POST", "/v1/locks/acquire", fmt.Sprintf(`{"name":%q,"holder":"of %s","ttl_ms":60000}`, name, name), nil)
+	}
+	older := d.raw(post("/v1/locks/acquire", `{"name":"b","holder":"1","within":["of a"],"ttl_ms":60000,"wait_ms":60000}`))
+	defer older.Close()
+	eventually(t, "the first waits", func() bool { return d.waiting("b") == 1 })
+	d.refuses("POST", "/v1/locks/acquire", `{"name":"a","holder":"2","within":["of b"],"ttl_ms":60000,"wait_ms":60000}`, "deadlock", "")
+	if n := metric(d, "lockkeeper_lock_deadlocks_total"); n != "1" {
+		t.Errorf("%s deadlocks are counted, want 1", n)
+	}
+	watch := d.raw("GET /v1/locks/watch HTTP/1.1\r\nHost: localhost\r\n\r\n")
+	eventually(t, "a watch is open", func() bool { return metric(d, "lockkeeper_lock_watches") == "1" })
+	watch.Close()
+	eventually(t, "it is not", func() bool { return metric(d, "lockkeeper_lock_watches") == "0" })
+}

@@ -58,6 +58,14 @@ func (c *call) cancellable(req *lockdriver.Request, wait time.Duration) (*lockdr
 // acquire attempts and waits in turns until there is a grant, an error, or
 // the wait is over. Grant.Waited then counts from the receipt of the request.
 func (c *call) acquire(ctx context.Context, req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
+	grant, ticket, err := c.attempts(ctx, req, wait)
+	if errors.Is(err, lockdriver.ErrDeadlock) {
+		c.s.metrics.deadlocks.Inc()
+	}
+	return grant, ticket, err
+}
+
+func (c *call) attempts(ctx context.Context, req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
 	conn := c.s.cfg.Locks
 	until := c.received.Add(wait)
 	for {

@@ -31,6 +31,8 @@ type metrics struct {
 	losses         *prometheus.CounterVec
 	released       prometheus.Counter
 	renewed        prometheus.Counter
+	deadlocks      prometheus.Counter
+	watches        prometheus.Gauge
 	lockWaiters    prometheus.Gauge
 	receiveWaiters prometheus.Gauge
 	published      *prometheus.CounterVec
@@ -60,6 +62,8 @@ func newMetrics(s *Server) *metrics {
 		losses:         prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_lock_losses_total", Help: "Leases that a holder wanted to renew or release and had lost, by the code of the reason."}, []string{"code"}),
 		released:       prometheus.NewCounter(prometheus.CounterOpts{Name: "lockkeeper_lock_releases_total", Help: "Locks released by their holders."}),
 		renewed:        prometheus.NewCounter(prometheus.CounterOpts{Name: "lockkeeper_lock_renewals_total", Help: "Renewals of locks."}),
+		deadlocks:      prometheus.NewCounter(prometheus.CounterOpts{Name: "lockkeeper_lock_deadlocks_total", Help: "Requests for locks that were ended because they waited in a circle."}),
+		watches:        prometheus.NewGauge(prometheus.GaugeOpts{Name: "lockkeeper_lock_watches", Help: "Open watches of locks."}),
 		lockWaiters:    waiters.WithLabelValues("lock"),
 		receiveWaiters: waiters.WithLabelValues("message"),
 		published:      prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockkeeper_messages_published_total", Help: "Messages published, by outcome: ok, duplicate, or the code of the problem."}, []string{"code"}),
@@ -70,7 +74,7 @@ func newMetrics(s *Server) *metrics {
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "lockkeeper_build_info", Help: "Always 1."}, []string{"version"})
 	build.WithLabelValues(s.cfg.Version).Set(1)
-	m.registry.MustRegister(m.requests, m.conns, m.grants, m.lockWait, m.losses, m.released, m.renewed, waiters,
+	m.registry.MustRegister(m.requests, m.conns, m.grants, m.lockWait, m.losses, m.released, m.renewed, m.deadlocks, m.watches, waiters,
 		m.published, m.received, m.handedBack, m.settlements, m.commits, build,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.sessionMetrics = newSessionMetrics(m.registry, m.requests, &s.sessions)

@@ -49,6 +49,8 @@ func serveWatch(c *call) error {
 		return err
 	}
 	defer w.Close() //nolint:errcheck // there is nobody to tell
+	c.s.metrics.watches.Inc()
+	defer c.s.metrics.watches.Dec()
 	c.w.Header().Set("Content-Type", "text/event-stream")
 	c.code, c.status = "ok", http.StatusOK
 	c.w.WriteHeader(c.status)
