@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lockkeeper/lockkeeper/internal/cli/topofile"
+	"github.com/lockkeeper/lockkeeper/internal/cron"
 	"github.com/lockkeeper/lockkeeper/queue"
 )
 
@@ -17,11 +21,14 @@ func (a *app) applyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "apply FILE.yaml",
 		GroupID: groupQueues,
-		Short:   "Declare exchanges, queues and bindings from a file",
+		Short:   "Declare exchanges, queues, bindings and schedules from a file",
 		Long: `Declare exchanges, queues and bindings from a file, or from standard input
 with -. All of it is made, or nothing. What exists already and is equal stays
 as it is, so it can be applied again and again; what exists and differs is an
 error. Nothing is ever deleted: see lockkeeper delete.
+
+Schedules are checked before anything is made, and put when the rest is there,
+one after the other. One that exists and differs is replaced.
 
 A file with every field:
 
@@ -31,12 +38,12 @@ A file with every field:
   generate-topology | lockkeeper apply -`,
 		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			t, err := a.readTopology(args[0])
+			f, err := a.readTopology(args[0])
 			if err != nil {
 				return &failure{status: StatusUsage, err: fmt.Errorf("%s: %w", args[0], err)}
 			}
 			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
-				return a.apply(ctx, queues, t, dryRun)
+				return a.apply(ctx, queues, f, dryRun)
 			})
 		},
 	}
@@ -44,7 +51,7 @@ A file with every field:
 	return cmd
 }
 
-func (a *app) readTopology(name string) (*queue.Topology, error) {
+func (a *app) readTopology(name string) (*topofile.File, error) {
 	in := a.In
 	if name != "-" {
 		f, err := os.Open(name)
@@ -65,33 +72,111 @@ type changeJSON struct {
 	DryRun bool   `json:"dry_run"`
 }
 
-// apply declares t, or shows what that would change.
-func (a *app) apply(ctx context.Context, queues *queue.Broker, t *queue.Topology, dryRun bool) error {
+// apply makes what a file says, or shows what that would change.
+func (a *app) apply(ctx context.Context, queues *queue.Broker, f *topofile.File, dryRun bool) error {
 	do, verb := queues.Apply, "made"
 	if dryRun {
 		do, verb = queues.Diff, "to make"
 	}
-	changes, err := do(ctx, t)
+	schedules, err := scheduleChanges(ctx, queues, f.Schedules)
 	if err != nil {
 		return err
 	}
+	t := f.Topology
+	var changes []queue.Change
+	total := len(t.Exchanges) + len(t.Queues) + len(t.Bindings)
+	if total > 0 {
+		if changes, err = do(ctx, t); err != nil {
+			return err
+		}
+	}
 	for _, c := range changes {
-		if a.json {
-			if err := a.printJSON(changeJSON{c.Action, c.What, c.Name, dryRun}); err != nil {
+		if err := a.printChange(c, dryRun); err != nil {
+			return err
+		}
+	}
+	for _, c := range schedules {
+		if !dryRun {
+			if err := queues.PutSchedule(ctx, c.put); err != nil {
 				return err
 			}
-			continue
 		}
-		if _, err := fmt.Fprintf(a.Out, "+ %s %s\n", c.What, c.Name); err != nil {
+		if err := a.printChange(c.Change, dryRun); err != nil {
 			return err
 		}
 	}
 	if a.json {
 		return nil
 	}
-	total := len(t.Exchanges) + len(t.Queues) + len(t.Bindings)
-	_, err = fmt.Fprintf(a.Out, "%d %s, %d there already\n", len(changes), verb, max(0, total-len(changes)))
+	n := len(changes) + len(schedules)
+	_, err = fmt.Fprintf(a.Out, "%d %s, %d there already\n", n, verb, max(0, total+len(f.Schedules)-n))
 	return err
+}
+
+func (a *app) printChange(c queue.Change, dryRun bool) error {
+	if a.json {
+		return a.printJSON(changeJSON{c.Action, c.What, c.Name, dryRun})
+	}
+	sign := "+"
+	if c.Action == replaces {
+		sign = "~"
+	}
+	_, err := fmt.Fprintf(a.Out, "%s %s %s\n", sign, c.What, c.Name)
+	return err
+}
+
+// Actions of changes of schedules.
+const (
+	creates  = "create"
+	replaces = "replace"
+)
+
+// scheduleChange is a schedule that is to be put.
+type scheduleChange struct {
+	queue.Change
+	put *queue.Schedule
+}
+
+// scheduleChanges checks schedules, and returns those that are not there as
+// they should be.
+func scheduleChanges(ctx context.Context, queues *queue.Broker, all []*queue.Schedule) ([]scheduleChange, error) {
+	var changes []scheduleChange
+	names := map[string]bool{}
+	for i, s := range all {
+		err := s.Validate()
+		if err == nil {
+			_, err = cron.Compile(s.Cron, s.TimeZone)
+		}
+		if err == nil && names[s.Name] {
+			err = errors.New("is there twice")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("schedules[%d] %s: %w", i, s.Name, err)
+		}
+		names[s.Name] = true
+		c := scheduleChange{queue.Change{Action: creates, What: "schedule", Name: s.Name}, s}
+		switch there, err := queues.Schedule(ctx, s.Name); {
+		case errors.Is(err, queue.ErrNotFound):
+		case err != nil:
+			return nil, err
+		case sameSchedule(&there.Schedule, s):
+			continue
+		default:
+			c.Action = replaces
+		}
+		changes = append(changes, c)
+	}
+	return changes, nil
+}
+
+func sameSchedule(a, b *queue.Schedule) bool {
+	x, y := *a.Message, *b.Message
+	if !bytes.Equal(x.Body, y.Body) || len(x.Headers)+len(y.Headers) > 0 && !reflect.DeepEqual(x.Headers, y.Headers) {
+		return false
+	}
+	x.Body, y.Body, x.Headers, y.Headers = nil, nil, nil, nil
+	return reflect.DeepEqual(x, y) && a.Cron == b.Cron && a.TimeZone == b.TimeZone && a.Route == b.Route &&
+		a.Missed == b.Missed && a.Paused == b.Paused
 }
 
 func indent(text string) string {

@@ -60,7 +60,7 @@ func (a *app) declareQueueCommand() *cobra.Command {
 				if err := q.addDeadQueue(ctx, queues, t); err != nil {
 					return err
 				}
-				return a.apply(ctx, queues, t, false)
+				return a.apply(ctx, queues, &topofile.File{Topology: t}, false)
 			})
 		},
 	}
@@ -130,7 +130,7 @@ func (a *app) declareExchangeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			t := &queue.Topology{Exchanges: []queue.Exchange{{Name: args[0], Kind: queue.Kind(args[1]), Alternate: alternate}}}
 			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
-				return a.apply(ctx, queues, t, false)
+				return a.apply(ctx, queues, &topofile.File{Topology: t}, false)
 			})
 		},
 	}
@@ -152,7 +152,7 @@ func (a *app) declareBindingCommand() *cobra.Command {
 			b := newBinding(names, args, toExchange)
 			t := &queue.Topology{Bindings: []queue.Binding{b}}
 			return a.withQueues(cmd.Context(), func(ctx context.Context, queues *queue.Broker) error {
-				return a.apply(ctx, queues, t, false)
+				return a.apply(ctx, queues, &topofile.File{Topology: t}, false)
 			})
 		},
 	}

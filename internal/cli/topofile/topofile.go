@@ -1,5 +1,5 @@
 // Package topofile reads the file that `lockkeeper apply` takes: exchanges,
-// queues and bindings in YAML, durations as people write them. Unknown fields
+// queues, bindings and schedules in YAML, durations as people write them. Unknown fields
 // and values of the wrong type are errors that name line and column.
 package topofile
 
@@ -56,12 +56,24 @@ bindings:
   - exchange: shop
     to_exchange: audit       # to another exchange instead of a queue
     key: order.#
+schedules:
+  - name: nightly
+    cron: "30 2 * * *"
+    time_zone: Europe/Berlin # UTC without it
+    exchange: shop
+    key: order.report
+    body: make the report
+    content_type: text/plain
+    headers: {by: the clock}
+    missed: all              # or latest, or skip: of ticks while the server is down
+    paused: false
 `
 
 type file struct {
 	Exchanges []exchange `yaml:"exchanges"`
 	Queues    []spec     `yaml:"queues"`
 	Bindings  []binding  `yaml:"bindings"`
+	Schedules []schedule `yaml:"schedules"`
 }
 
 type exchange struct {
@@ -116,9 +128,31 @@ type binding struct {
 	Args     map[string]any `yaml:"args"`
 }
 
-// Parse reads a topology. An empty file is an error: it would do nothing.
+type schedule struct {
+	Name        string         `yaml:"name"`
+	Cron        string         `yaml:"cron"`
+	TimeZone    string         `yaml:"time_zone"`
+	Exchange    string         `yaml:"exchange"`
+	Key         string         `yaml:"key"`
+	Body        string         `yaml:"body"`
+	ContentType string         `yaml:"content_type"`
+	Headers     map[string]any `yaml:"headers"`
+	Missed      string         `yaml:"missed"`
+	Paused      bool           `yaml:"paused"`
+}
+
+// File is what a file says.
+type File struct {
+	Topology  *queue.Topology
+	Schedules []*queue.Schedule
+}
+
+// errEmpty is the error of a file that would do nothing.
+var errEmpty = errors.New("is empty: it should have exchanges, queues, bindings or schedules")
+
+// Parse reads a file. An empty file is an error: it would do nothing.
 // Limits and names are checked by who declares the topology, not here.
-func Parse(r io.Reader) (*queue.Topology, error) {
+func Parse(r io.Reader) (*File, error) {
 	text, err := io.ReadAll(io.LimitReader(r, MaxFile+1))
 	if err != nil {
 		return nil, err
@@ -129,7 +163,7 @@ func Parse(r io.Reader) (*queue.Topology, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	var f file
 	if err := dec.Decode(&f); errors.Is(err, io.EOF) {
-		return nil, errors.New("is empty: it should have exchanges, queues or bindings")
+		return nil, errEmpty
 	} else if err != nil {
 		return nil, positioned(err)
 	}
@@ -137,10 +171,23 @@ func Parse(r io.Reader) (*queue.Topology, error) {
 		return nil, errors.New("has more than one YAML document: join them into one")
 	}
 	t := f.topology()
-	if len(t.Exchanges)+len(t.Queues)+len(t.Bindings) == 0 {
-		return nil, errors.New("is empty: it should have exchanges, queues or bindings")
+	if len(t.Exchanges)+len(t.Queues)+len(t.Bindings)+len(f.Schedules) == 0 {
+		return nil, errEmpty
 	}
-	return t, nil
+	return &File{Topology: t, Schedules: f.schedules()}, nil
+}
+
+func (f *file) schedules() []*queue.Schedule {
+	var all []*queue.Schedule
+	for i := range f.Schedules {
+		s := &f.Schedules[i]
+		all = append(all, &queue.Schedule{
+			Name: s.Name, Cron: s.Cron, TimeZone: s.TimeZone, Route: queue.Route{Exchange: s.Exchange, Key: s.Key},
+			Message: &queue.Message{Body: []byte(s.Body), ContentType: s.ContentType, Headers: queue.Headers(s.Headers).Normalize()},
+			Missed:  queue.Missed(s.Missed), Paused: s.Paused,
+		})
+	}
+	return all
 }
 
 func (f *file) topology() *queue.Topology {

@@ -15,7 +15,7 @@ func TestParseExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &queue.Topology{
+	topology := &queue.Topology{
 		Exchanges: []queue.Exchange{
 			{Name: "shop", Kind: queue.Topic, Alternate: "unrouted"},
 			{Name: "unrouted", Kind: queue.Fanout},
@@ -43,6 +43,11 @@ func TestParseExample(t *testing.T) {
 			{Exchange: "shop", ToExchange: "audit", Key: "order.#"},
 		},
 	}
+	want := &File{Topology: topology, Schedules: []*queue.Schedule{{
+		Name: "nightly", Cron: "30 2 * * *", TimeZone: "Europe/Berlin", Route: queue.Route{Exchange: "shop", Key: "order.report"},
+		Message: &queue.Message{Body: []byte("make the report"), ContentType: "text/plain", Headers: queue.Headers{"by": "the clock"}},
+		Missed:  queue.MissedAll,
+	}}}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
