@@ -104,12 +104,8 @@ func (s *Server) Start(t testing.TB) {
 func (s *Server) launch() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.process != nil {
-		select {
-		case <-s.process.Done():
-		default:
-			return errors.New("it runs already")
-		}
+	if s.runsLocked() {
+		return errors.New("it runs already")
 	}
 	if err := os.MkdirAll(s.spec.Dir, 0o700); err != nil {
 		return err
@@ -128,6 +124,25 @@ func (s *Server) launch() error {
 	}
 	s.process = process
 	return nil
+}
+
+// runs reports whether the process was started and has not ended.
+func (s *Server) runs() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.runsLocked()
+}
+
+func (s *Server) runsLocked() bool {
+	if s.process == nil {
+		return false
+	}
+	select {
+	case <-s.process.Done():
+		return false
+	default:
+		return true
+	}
 }
 
 func (s *Server) logPath() string { return filepath.Join(s.spec.Dir, "server.log") }
