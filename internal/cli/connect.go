@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"     // etcd://, etcds://
 	_ "github.com/lockkeeper/lockkeeper/drivers/rabbitmq" // amqp://, amqps://: queues
 	_ "github.com/lockkeeper/lockkeeper/drivers/redis"    // redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
 	_ "github.com/lockkeeper/lockkeeper/drivers/remote"   // http:// and https://
