@@ -133,7 +133,7 @@ func runLog(workers int, recycled bool) func(testing.TB, *Servers, time.Duration
 	return func(t testing.TB, _ *Servers, span time.Duration) Figures {
 		t.Helper()
 		g := newGroupLog(t, recycled)
-		record := make([]byte, smallBody)
+		record := randomBody(smallBody)
 		return drive(t, span, workers, func(int) error { return g.commit(record) })
 	}
 }
@@ -143,7 +143,7 @@ func runSyncs(size int) func(testing.TB, *Servers, time.Duration) Figures {
 	return func(t testing.TB, _ *Servers, span time.Duration) Figures {
 		t.Helper()
 		f := newFile(t)
-		body := make([]byte, size)
+		body := randomBody(size)
 		figures := drive(t, span, 1, func(int) error {
 			_, err := f.Write(body)
 			return errors.Join(err, unix.Fdatasync(int(f.Fd())))

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -14,6 +15,7 @@ const (
 	// publishers wait for the consumers then, so that what is measured is a
 	// queue that keeps up, for all that are measured.
 	flowBytes = 16 << 20
+	flowLeast = 64                    // messages, of large ones
 	flowRest  = 50 * time.Microsecond // of a publisher that waits
 	// patience is how long what was published may take to be consumed.
 	patience = 30 * time.Second
@@ -83,13 +85,13 @@ func runFlow(open makeCourier, size, publishers, consumers int) func(testing.TB,
 // pass is one pass of messages; without consumers they stay in the queue.
 func pass(t testing.TB, c courier, span time.Duration, size, publishers, consumers int) (n int64, took time.Duration) {
 	t.Helper()
-	f := &flow{most: max(flowBytes/int64(size), 1), empty: make(chan struct{}, 1)}
+	f := &flow{most: max(flowBytes/int64(size), flowLeast), empty: make(chan struct{}, 1)}
 	if consumers == 0 {
 		f.most = 1 << 62
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	body := make([]byte, size)
+	body := randomBody(size)
 	var sending, receiving sync.WaitGroup
 	failed := make(chan error, publishers+consumers)
 	began := time.Now()
@@ -137,4 +139,11 @@ func pass(t testing.TB, c courier, span time.Duration, size, publishers, consume
 		t.Fatalf("of %d messages %d were consumed", n, f.acked.Load())
 	}
 	return n, took
+}
+
+// randomBody is a body that cannot be compressed, the same in each run.
+func randomBody(size int) []byte {
+	body := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(body) // it never fails
+	return body
 }

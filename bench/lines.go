@@ -37,12 +37,11 @@ const (
 
 // How many at once, as people have them, and as the targets say.
 const (
-	many        = 64
-	contenders  = 20
-	crowd       = 200
-	publishers  = 2
-	consumers   = 2
-	largeStream = 1 // publishers and consumers of large bodies
+	many       = 64
+	contenders = 20
+	crowd      = 200
+	publishers = 2
+	consumers  = 2
 )
 
 // Spans of the whole form.
@@ -100,7 +99,7 @@ func rabbitLines() []*Line {
 		},
 		{
 			Key: "rabbitmq/quorum/bodies", On: "RabbitMQ", What: "1 MiB through a quorum queue", Durability: synced, Span: flowing, Base: floorBodies,
-			Run: runFlow(rabbitOf("quorum"), largeBody, largeStream, largeStream),
+			Run: runFlow(rabbitOf("quorum"), largeBody, publishers, consumers),
 		},
 	}
 }
@@ -119,7 +118,7 @@ func processLines() []*Line {
 		{Key: "process/mem/publish", Run: runFlow(queueInMemory, smallBody, publishers, 0)},
 		{Key: processFlow, Base: rabbitFlow, Run: runFlow(queueOnDisk, smallBody, publishers, consumers)},
 		{Key: "process/mem/flow", Base: rabbitFlow, Run: runFlow(queueInMemory, smallBody, publishers, consumers)},
-		{Key: processBodies, Base: floorBodies, Run: runFlow(large(queueOnDisk), largeBody, largeStream, largeStream)},
+		{Key: processBodies, Base: floorBodies, Run: runFlow(large(queueOnDisk), largeBody, publishers, consumers)},
 	})
 }
 
@@ -131,7 +130,7 @@ func daemonLines() []*Line {
 		{Key: "daemon/mem/locks/1", Base: "redsync/memory/locks/1", Run: runCycles(oursByMemoryDaemon, 1)},
 		{Key: daemonFlow, Base: rabbitFlow, Run: runFlow(queueByDaemon, smallBody, publishers, consumers)},
 		{Key: "daemon/mem/flow", Base: rabbitFlow, Run: runFlow(queueByMemoryDaemon, smallBody, publishers, consumers)},
-		{Key: daemonBodies, Base: floorBodies, Run: runFlow(large(queueByDaemon), largeBody, largeStream, largeStream)},
+		{Key: daemonBodies, Base: floorBodies, Run: runFlow(large(queueByDaemon), largeBody, publishers, consumers)},
 		{Key: daemonTurns20, Base: "redsync/memory/contention/20", Run: runContention(oursByDaemon, contenders)},
 		{Key: daemonTurns200, Run: runContention(oursByDaemon, crowd)},
 	})

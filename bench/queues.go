@@ -17,7 +17,7 @@ const (
 	handlers    = 512  // of a consumer, at once
 	sendWindow  = 8192 // messages of a publisher that are not confirmed
 	sendBatch   = 1000 // messages in one call of the driver
-	handlersBig = 8    // for large bodies
+	handlersBig = 16   // for large bodies
 )
 
 // broker is a queue of Lockkeeper's.
@@ -100,7 +100,7 @@ func runPublishers(url func(testing.TB) string, workers int) func(testing.TB, *S
 	return func(t testing.TB, _ *Servers, span time.Duration) Figures {
 		t.Helper()
 		b := brokerAt(t, url(t))
-		ctx, route, body := t.Context(), queue.Route{Key: queueName}, make([]byte, smallBody)
+		ctx, route, body := t.Context(), queue.Route{Key: queueName}, randomBody(smallBody)
 		return drive(t, span, workers, func(int) error {
 			_, err := b.Publish(ctx, route, &queue.Message{Body: body})
 			return err
