@@ -60,6 +60,17 @@ const roundsInFlight = 2
 
 // startCore starts the engine on an open store, which it closes in the end.
 func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error) {
+	c, err := newCore(s, p, memory, o)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	go c.write()
+	go c.sync()
+	return c, nil
+}
+
+// newCore restores the machine from a store.
+func newCore(s *store.Store, p params, memory bool, o *Options) (*core, error) {
 	c := &core{
 		logger:  o.Logger,
 		clock:   o.Clock,
@@ -83,12 +94,7 @@ func startCore(s *store.Store, p params, memory bool, o *Options) (*core, error)
 		c.clock = lease.SystemClock()
 	}
 	c.waiting.prev, c.waiting.next = &c.waiting, &c.waiting
-	if err := c.restore(); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	go c.write()
-	go c.sync()
-	return c, nil
+	return c, c.restore()
 }
 
 // now is the moment of a round.

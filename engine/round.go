@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
 	"github.com/lockkeeper/lockkeeper/engine/internal/store"
@@ -10,6 +11,12 @@ import (
 // maxRoundBytes is where a round stops taking commands. Past half a memtable
 // the store would have to flush for it.
 const maxRoundBytes = 4 << 20
+
+// maxRoundWork is after how long a round takes no more commands: some cost much
+// and write little, and nobody's result leaves before the round is over. The
+// last one can go on past it, by what one command may cost. Time is the measure
+// because it is what the callers lose; the machine does not see it.
+const maxRoundWork = 5 * time.Millisecond
 
 // round is a set of decisions on its way to the disk, with the calls whose
 // results may leave when it is there.
@@ -30,6 +37,7 @@ func (r *round) free() {
 func (c *core) decideRound() *round {
 	r := rounds.Get().(*round) //nolint:forcetypeassert // the pool has nothing else
 	now := c.now()
+	until := now.Mono.Add(maxRoundWork)
 	b := c.store.NewBatch()
 	room := c.store.Room()
 	c.queues.SetRoom(room)
@@ -40,7 +48,10 @@ func (c *core) decideRound() *round {
 		c.unfinished = nil
 		c.passOn(now, b, r, k)
 	}
-	for c.unfinished == nil && c.next < len(c.backlog) && b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() < maxRoundBytes {
+	for n := 0; c.unfinished == nil && c.next < len(c.backlog) && b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() < maxRoundBytes; n++ {
+		if n > 0 && c.clock.Now() > until {
+			break
+		}
 		k := c.backlog[c.next]
 		c.backlog[c.next] = nil
 		c.next++

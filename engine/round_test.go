@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/engine/internal/machine"
+	"github.com/lockkeeper/lockkeeper/engine/internal/store"
 	"github.com/lockkeeper/lockkeeper/engine/internal/store/storetest"
 	"github.com/lockkeeper/lockkeeper/lease"
 	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
@@ -79,5 +81,71 @@ func TestLargeCommandTakesRounds(t *testing.T) {
 	}
 	if err := <-published; err != nil && !errors.Is(err, lease.ErrClosed) {
 		t.Error(err)
+	}
+}
+
+// costlyClock moves on by a step at each reading, as if what is done between
+// two of them took that long.
+type costlyClock struct {
+	lease.Clock
+	now  lease.Instant
+	step time.Duration
+}
+
+func (c *costlyClock) Now() lease.Instant {
+	c.now = c.now.Add(c.step)
+	return c.now
+}
+
+// TestRoundBoundsWork has commands wait that write little. Those that take long
+// are spread over rounds, and those that do not are one.
+func TestRoundBoundsWork(t *testing.T) {
+	const commands = 60
+	for _, test := range []struct {
+		name string
+		cost time.Duration // of each command
+		want int           // of them in a round
+	}{
+		{"all within it", maxRoundWork / commands, commands},
+		{"at it", maxRoundWork / 5, 6},
+		{"past it", maxRoundWork/5 + 1, 5},
+		{"each past it", maxRoundWork + 1, 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, err := store.Open(store.Options{Memory: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() {
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			c, err := newCore(s, params{minTTL: time.Millisecond}, true, &Options{Clock: &costlyClock{Clock: lease.GoClock(), step: test.cost}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range commands {
+				r := request(fmt.Sprint("n", i), "h")
+				r.TTL = time.Hour
+				c.backlog = append(c.backlog, newCall(&machine.Acquire{Request: r}, queued))
+			}
+			for left := commands; left > 0; {
+				r := c.decideRound()
+				want := min(test.want, left)
+				left -= len(r.calls)
+				if len(r.calls) != want {
+					t.Fatalf("%d commands in a round, want %d", len(r.calls), want)
+				}
+				if r.err == nil {
+					r.err = r.pending.Wait()
+				}
+				for _, k := range r.calls {
+					if a := k.cmd.(*machine.Acquire); a.Grant == nil || r.err != nil { //nolint:forcetypeassert // above
+						t.Errorf("%s: %v, %v", a.Request.Name, a.Err, r.err)
+					}
+				}
+			}
+		})
 	}
 }
