@@ -18,13 +18,24 @@ func SystemClock() Clock { return bootClock{} }
 
 type bootClock struct{}
 
-func (bootClock) Now() Instant {
+func (bootClock) Now() Instant { return systemBoot.now() }
+
+var systemBoot = newBootReader(goNow, bootTime)
+
+var goOrigin = time.Now()
+
+func goNow() (wall, mono int64) {
+	now := time.Now()
+	return now.UnixNano(), int64(now.Sub(goOrigin))
+}
+
+func bootTime() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
 		// Linux has had it since 2.6.39, before what Go runs on.
 		panic("lease: clock_gettime(CLOCK_BOOTTIME): " + err.Error())
 	}
-	return Instant(ts.Nano())
+	return ts.Nano()
 }
 
 // NewTimer falls back to looking at the clock every pollInterval if the
