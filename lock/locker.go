@@ -29,12 +29,10 @@ type Locker struct {
 	prefix  string // of the ids of this Locker: random
 	counter atomic.Uint64
 
-	ctx    context.Context // ends, with ErrClosed, when Close begins
-	cancel context.CancelCauseFunc
-
 	mu       sync.Mutex
 	closing  bool
 	calls    sync.WaitGroup // under way
+	entered  entered        // ring of them
 	done     chan struct{}  // closed when Close is through
 	closeErr error
 }
@@ -55,7 +53,7 @@ func New(c driver.Conn, cfg *Config) *Locker {
 	if l.logger == nil {
 		l.logger = slog.New(slog.DiscardHandler)
 	}
-	l.ctx, l.cancel = context.WithCancelCause(context.Background())
+	l.entered.prev, l.entered.next = &l.entered, &l.entered
 	l.undo = newUndoer(l.logger)
 	l.keeper = lease.NewKeeper(lease.KeeperConfig[driver.Ref]{
 		Renew: l.renew, Clock: l.clock, Logger: l.logger,
@@ -100,12 +98,26 @@ func (l *Locker) enter(ctx context.Context) (_ context.Context, leave func(), er
 	}
 	l.calls.Add(1)
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.ctx, func() { cancel(ErrClosed) })
-	return ctx, func() {
-		stop()
-		cancel(context.Canceled)
-		l.calls.Done()
-	}, nil
+	e := &entered{locker: l, cancel: cancel, prev: l.entered.prev, next: &l.entered}
+	e.prev.next, e.next.prev = e, e
+	return ctx, e.leave, nil
+}
+
+// entered is a call under way. The Locker knows them by itself: to have each
+// hang on a context of its own costs several times as much.
+type entered struct {
+	locker     *Locker
+	cancel     context.CancelCauseFunc
+	prev, next *entered
+}
+
+func (e *entered) leave() {
+	l := e.locker
+	l.mu.Lock()
+	e.prev.next, e.next.prev = e.next, e.prev
+	l.mu.Unlock()
+	e.cancel(context.Canceled)
+	l.calls.Done()
 }
 
 // Close ends every lease with ErrClosed, releases them and what is left of
@@ -121,11 +133,13 @@ func (l *Locker) Close() error {
 		return l.closeErr
 	}
 	l.closing = true
+	for e := l.entered.next; e != &l.entered; e = e.next {
+		e.cancel(ErrClosed) // none can enter any more
+	}
 	l.mu.Unlock()
 
 	ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	l.cancel(ErrClosed)
 	held := l.keeper.Close(ErrClosed)
 	l.calls.Wait()
 	for len(held) > 0 {

@@ -10,35 +10,47 @@ import (
 // through could grant what a cancel has just undone.
 type calls struct {
 	mu sync.Mutex
-	m  map[string]map[*underway]struct{}
+	m  map[string]*underway // the first of those with a key: most of the time the only one
 }
 
 type underway struct {
 	cancel context.CancelFunc
-	done   chan struct{}
+	next   *underway
+	done   chan struct{} // made by who waits for it
 }
 
 // enter registers a call. Its context ends when cancel is called with its key.
 func (cs *calls) enter(ctx context.Context, key string) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	u := &underway{cancel: cancel, done: make(chan struct{})}
+	u := &underway{cancel: cancel}
 	cs.mu.Lock()
 	if cs.m == nil {
-		cs.m = map[string]map[*underway]struct{}{}
+		cs.m = map[string]*underway{}
 	}
-	if cs.m[key] == nil {
-		cs.m[key] = map[*underway]struct{}{}
-	}
-	cs.m[key][u] = struct{}{}
+	u.next = cs.m[key]
+	cs.m[key] = u
 	cs.mu.Unlock()
 	return ctx, func() {
-		cs.mu.Lock()
-		delete(cs.m[key], u)
-		if len(cs.m[key]) == 0 {
-			delete(cs.m, key)
-		}
-		cs.mu.Unlock()
+		cs.leave(key, u)
 		cancel()
+	}
+}
+
+func (cs *calls) leave(key string, u *underway) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	switch first := cs.m[key]; {
+	case first != u:
+		for first.next != u {
+			first = first.next
+		}
+		first.next = u.next
+	case u.next == nil:
+		delete(cs.m, key)
+	default:
+		cs.m[key] = u.next
+	}
+	if u.done != nil {
 		close(u.done)
 	}
 }
@@ -46,17 +58,18 @@ func (cs *calls) enter(ctx context.Context, key string) (context.Context, func()
 // cancel ends the calls with a key and waits until they have left.
 func (cs *calls) cancel(ctx context.Context, key string) error {
 	cs.mu.Lock()
-	var us []*underway
-	for u := range cs.m[key] {
-		us = append(us, u)
-	}
-	cs.mu.Unlock()
-	for _, u := range us {
+	var ends []chan struct{}
+	for u := cs.m[key]; u != nil; u = u.next {
+		if u.done == nil {
+			u.done = make(chan struct{})
+		}
+		ends = append(ends, u.done)
 		u.cancel()
 	}
-	for _, u := range us {
+	cs.mu.Unlock()
+	for _, done := range ends {
 		select {
-		case <-u.done:
+		case <-done:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}

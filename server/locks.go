@@ -216,28 +216,33 @@ func validRefs(refs []lockdriver.Ref, single bool, caps *lockdriver.Caps) error 
 	if len(refs) == 0 || len(refs) > lockdriver.MaxBatch {
 		return lease.Invalidf("leases", "must be 1 to %d, are %d", lockdriver.MaxBatch, len(refs))
 	}
-	for i, r := range refs {
-		at := wire.Indexed("leases", i) + "."
-		if single {
-			at = ""
+	for i := range refs {
+		err := validRef("", &refs[i], caps)
+		if err != nil && !single {
+			err = validRef(wire.Indexed("leases", i)+".", &refs[i], caps) // to say which
 		}
-		if err := lockdriver.ValidateName(at+"name", r.Name); err != nil {
-			return err
-		}
-		if err := lockdriver.ValidateHolder(at+"holder", r.Holder); err != nil {
-			return err
-		}
-		if r.Token == 0 {
-			return lease.Invalidf(at+"token", "is missing: give the one of the grant, as a string")
-		}
-		if caps == nil {
-			continue
-		}
-		if err := lockdriver.ValidateTTL(at+"ttl", r.TTL, caps); err != nil {
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// validRef checks a lease whose fields are called at and their name.
+func validRef(at string, r *lockdriver.Ref, caps *lockdriver.Caps) error {
+	if err := lockdriver.ValidateName(at+"name", r.Name); err != nil {
+		return err
+	}
+	if err := lockdriver.ValidateHolder(at+"holder", r.Holder); err != nil {
+		return err
+	}
+	if r.Token == 0 {
+		return lease.Invalidf(at+"token", "is missing: give the one of the grant, as a string")
+	}
+	if caps == nil {
+		return nil
+	}
+	return lockdriver.ValidateTTL(at+"ttl", r.TTL, caps)
 }
 
 func (c *call) replyOutcomes(single bool, refs []lockdriver.Ref, outcomes []lockdriver.Outcome) error {

@@ -166,17 +166,17 @@ func (k *conn) close() {
 }
 
 // start sends a request. It waits for room within the daemon's limits.
-func (k *conn) start(ctx context.Context, p *pending, body []byte, items int) (uint64, error) {
+func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, error) {
 	slots := k.calls
 	if p.waits {
 		slots = k.waits
 	}
-	if err := slots.Acquire(ctx, 1); err != nil {
+	if err := x.acquire(slots, 1); err != nil {
 		return 0, &lostError{err: fmt.Errorf("too many calls are under way: %w", err)}
 	}
 	if len(body) > smallBody {
 		p.bytes = min(int64(len(body)), int64(max(smallBody, k.hello.MaxCallBytes-smallBody*k.hello.MaxCalls)))
-		if err := k.room.Acquire(ctx, p.bytes); err != nil {
+		if err := x.acquire(k.room, p.bytes); err != nil {
 			slots.Release(1)
 			return 0, &lostError{err: fmt.Errorf("too many bytes of calls are under way: %w", err)}
 		}
@@ -217,18 +217,24 @@ func (k *conn) free(p *pending) {
 	}
 }
 
-// do sends a request and waits for its answer. When ctx ends first, the
+// do sends a request and waits for its answer. When the exchange ends first, the
 // request is cancelled where that is possible; what it is answered then is
 // cleared up by answered.
-func (k *conn) do(ctx context.Context, p *pending, body []byte, items int) error {
-	id, err := k.start(ctx, p, body, items)
+func (k *conn) do(x *exchange, p *pending, body []byte, items int) error {
+	id, err := k.start(x, p, body, items)
 	if err != nil {
 		return err
 	}
+	var why error
 	select {
 	case <-p.done:
 		return p.err
-	case <-ctx.Done():
+	case <-x.ctx.Done():
+		why = x.ctx.Err()
+	case <-x.late():
+		why = context.DeadlineExceeded
+	case <-x.s.ctx.Done():
+		why = context.Canceled
 	}
 	k.mu.Lock()
 	select {
@@ -245,7 +251,7 @@ func (k *conn) do(ctx context.Context, p *pending, body []byte, items int) error
 		_, _ = k.out.Send(id, *b, 0, nil) // a session that has ended has cancelled it
 		frame.Free(b)
 	}
-	return &lostError{err: ctx.Err(), sent: true}
+	return &lostError{err: why, sent: true}
 }
 
 // read takes the daemon's batches until the connection ends.

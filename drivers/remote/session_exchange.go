@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/lockkeeper/lockkeeper/internal/wire"
 	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -17,18 +19,20 @@ import (
 // forever is the wait of a call that only its caller ends.
 const forever = -1
 
-// exchange is one call on its way over the session.
+// exchange is one call on its way over the session. It ends with ctx, when its
+// time is over, or when its caller is closed; a context of all three is made
+// only where something has to be waited for before it is sent.
 type exchange struct {
-	s      *caller
-	ctx    context.Context
-	cancel context.CancelFunc
-	stop   func() bool
-	conn   *conn
+	s     *caller
+	ctx   context.Context
+	until *time.Timer // nil: its time is never over
+	at    time.Time   // when until fires
+	conn  *conn
 }
 
-// over begins a call over the session that sends about n bytes and whose
-// answer may take wait longer than a call's timeout. It returns nil if the call has to go over HTTP. The caller
-// must end what it gets.
+// over begins a call over the session that sends about n bytes and whose answer
+// may take wait longer than a call's timeout. It returns nil if the call has to
+// go over HTTP. The caller must end what it gets.
 func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange, error) {
 	if s.c.link == nil || s.c.link.mode == SessionOff {
 		return nil, nil
@@ -36,23 +40,17 @@ func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	x := &exchange{s: s}
+	x := &exchange{s: s, ctx: ctx}
 	if err := ctx.Err(); err != nil {
 		s.calls.Done()
 		return nil, fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
 	}
-	if wait == forever {
-		x.ctx, x.cancel = context.WithCancel(ctx)
-	} else {
-		x.ctx, x.cancel = context.WithTimeout(ctx, wait+s.c.allowance(n))
+	if wait != forever {
+		all := wait + s.c.allowance(n)
+		x.at = time.Now().Add(all)
+		x.until = time.NewTimer(all)
 	}
-	x.stop = context.AfterFunc(s.ctx, x.cancel)
-	connect, cancel := x.ctx, context.CancelFunc(func() {})
-	if wait != 0 || n != 0 {
-		connect, cancel = context.WithTimeout(x.ctx, s.c.timeout)
-	}
-	k, err := s.c.link.get(connect)
-	cancel()
+	k, err := x.connect(wait != 0 || n != 0)
 	switch {
 	case err != nil:
 		err = x.lost(&lostError{err: err}, false)
@@ -66,9 +64,60 @@ func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange
 	return x, nil
 }
 
+// connect returns the session, which it may have to wait for: for no longer
+// than a call may take that neither waits nor is large, if brief.
+func (x *exchange) connect(brief bool) (*conn, error) {
+	if k := x.s.c.link.there(); k != nil {
+		return k, nil
+	}
+	ctx, cancel := x.bounded()
+	defer cancel()
+	if brief {
+		var done context.CancelFunc
+		ctx, done = context.WithTimeout(ctx, x.s.c.timeout)
+		defer done()
+	}
+	return x.s.c.link.get(ctx)
+}
+
+// bounded returns a context that ends when the exchange does.
+func (x *exchange) bounded() (context.Context, context.CancelFunc) {
+	var ctx context.Context
+	var cancel context.CancelFunc
+	if x.until == nil {
+		ctx, cancel = context.WithCancel(x.ctx)
+	} else {
+		ctx, cancel = context.WithDeadline(x.ctx, x.at)
+	}
+	stop := context.AfterFunc(x.s.ctx, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
+	}
+}
+
+// acquire takes n of a limit of the daemon.
+func (x *exchange) acquire(limit *semaphore.Weighted, n int64) error {
+	if limit.TryAcquire(n) {
+		return nil
+	}
+	ctx, cancel := x.bounded()
+	defer cancel()
+	return limit.Acquire(ctx, n)
+}
+
+// late is a channel that has something when the time of the exchange is over.
+func (x *exchange) late() <-chan time.Time {
+	if x.until == nil {
+		return nil
+	}
+	return x.until.C
+}
+
 func (x *exchange) end() {
-	x.stop()
-	x.cancel()
+	if x.until != nil {
+		x.until.Stop()
+	}
 	x.s.calls.Done()
 }
 
@@ -76,7 +125,7 @@ func (x *exchange) end() {
 // nothing. It frees b.
 func (x *exchange) do(p *pending, b *[]byte, items int, reads bool) error {
 	defer frame.Free(b)
-	return x.lost(x.conn.do(x.ctx, p, *b, items), reads)
+	return x.lost(x.conn.do(x, p, *b, items), reads)
 }
 
 // lost says what a missing answer means to the caller.
@@ -114,12 +163,8 @@ func (c *lockConn) sessionAcquire(x *exchange, r *lockdriver.Request, wait bool)
 func (c *lockConn) sessionLeases(x *exchange, kind frame.Kind, refs []lockdriver.Ref) ([]lockdriver.Outcome, error) {
 	defer x.end()
 	for i := range refs {
-		at := wire.Indexed("leases", i)
-		if err := lockdriver.ValidateName(at+".name", refs[i].Name); err != nil {
-			return nil, err
-		}
-		if err := lockdriver.ValidateHolder(at+".holder", refs[i].Holder); err != nil {
-			return nil, err
+		if validRef("", &refs[i]) != nil {
+			return nil, validRef(wire.Indexed("leases", i)+".", &refs[i]) // to say which
 		}
 	}
 	b := frame.Buffer()
@@ -133,6 +178,13 @@ func (c *lockConn) sessionLeases(x *exchange, kind frame.Kind, refs []lockdriver
 		return nil, err
 	}
 	return p.outcomes, nil
+}
+
+func validRef(at string, r *lockdriver.Ref) error {
+	if err := lockdriver.ValidateName(at+"name", r.Name); err != nil {
+		return err
+	}
+	return lockdriver.ValidateHolder(at+"holder", r.Holder)
 }
 
 // sessionPublish sends a batch, as several requests if it is too large for one.

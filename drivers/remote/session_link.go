@@ -86,6 +86,16 @@ func (l *link) leave() {
 	l.work.Wait()
 }
 
+// there returns the session if there is one now.
+func (l *link) there() *conn {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mode == SessionOff {
+		return nil
+	}
+	return l.conn
+}
+
 // get returns the session, waiting for it until ctx ends. It returns nil if
 // the call is to go over HTTP.
 func (l *link) get(ctx context.Context) (*conn, error) {
