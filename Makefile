@@ -99,12 +99,11 @@ gobench: ## Go benchmarks, COUNT rounds, summed up by benchstat
 	$(GO) test -run='^$$' -bench=. -benchmem -count=$(COUNT) -timeout 60m $(PKGS) > bin/gobench.txt || { cat bin/gobench.txt; exit 1; }
 	$(TOOL) benchstat bin/gobench.txt
 
+# Their URLs are in bin/services.env while they run.
 .PHONY: services
-services: build ## start what examples need: a server on LISTEN with throw-away data
-	@set -eu; dir="$$(mktemp -d)"; \
-	trap 'rm -rf "$$dir"' EXIT; trap 'exit 130' INT; trap 'exit 143' TERM; \
-	echo "LOCKKEEPER_URL=http://$(LISTEN)"; \
-	bin/lockkeeper serve --listen $(LISTEN) --data "$$dir"
+services: build ## start one of each server that locks and queues can be kept on, with throw-away data
+	$(GO) build -o bin/services ./internal/realserver/services
+	@bin/services -env bin/services.env -lockkeeper bin/lockkeeper -listen $(LISTEN)
 
 .PHONY: clean
 clean: ## remove what make built
