@@ -27,6 +27,11 @@
 // attempt: nothing is repeated. go-redis reports lost connections to standard
 // error by itself; its SetLogger changes that.
 //
+// A user with these rights can do all of it (with another prefix, other keys
+// and channels): ~lockkeeper:* &lockkeeper:* -@all +@connection +@read +@write
+// +@scripting +@pubsub +time +wait. One that may also run INFO is warned of a
+// server that may evict locks, or that is a replica.
+//
 // # What is stored where
 //
 // Each step is one Lua script, which Redis runs as a whole. All keys of a name

@@ -16,6 +16,7 @@ import (
 // come before a script has written anything.
 var replyKinds = map[string]error{
 	"NOAUTH": lease.ErrDenied, "WRONGPASS": lease.ErrDenied, "NOPERM": lease.ErrDenied,
+	"AUTH":     lease.ErrDenied, // "ERR AUTH <password> called without any password configured"
 	"READONLY": lease.ErrUnavailable, "LOADING": lease.ErrUnavailable, "MASTERDOWN": lease.ErrUnavailable,
 	"CLUSTERDOWN": lease.ErrUnavailable, "TRYAGAIN": lease.ErrUnavailable, "BUSY": lease.ErrUnavailable,
 	"NOREPLICAS": lease.ErrUnavailable, "MISCONF": lease.ErrUnavailable, "MOVED": lease.ErrUnavailable,

@@ -30,6 +30,7 @@ func TestClassify(t *testing.T) {
 		want error
 	}{
 		{replyError("NOAUTH Authentication required."), true, lease.ErrDenied},
+		{replyError("ERR AUTH <password> called without any password configured for the default user."), true, lease.ErrDenied},
 		{replyError("NOPERM this user has no permissions"), true, lease.ErrDenied},
 		{replyError("READONLY You can't write against a read only replica. script: x, on @user_script:12."), true, lease.ErrUnavailable},
 		{replyError("ERR Error running script (call to f_x): @user_script:12: @user_script: 12: -READONLY You can't write"), true, lease.ErrUnavailable},
