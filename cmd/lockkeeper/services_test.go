@@ -12,55 +12,76 @@ import (
 	"testing"
 )
 
-const servicesMark = "<!-- services -->\n```sh\n"
+// servicesMark stands before each block of README.md that is for one kind of
+// server of `make services`; its name and " -->" follow.
+const servicesMark = "<!-- services "
 
 // The README's lines for other backends work as pasted beside `make services`,
 // which leaves nothing behind when it is interrupted.
 func TestServices(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	program := filepath.Join(dir, "services")
+	program := filepath.Join(t.TempDir(), "services")
 	if out, err := exec.Command("go", "build", "-o", program, "../../internal/realserver/services").CombinedOutput(); err != nil {
 		t.Fatalf("building services: %v\n%s", err, out)
 	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := strings.Split(string(readme), servicesMark)
+	if len(parts) < 2 {
+		t.Fatal("README.md has no blocks for the services")
+	}
+	for _, part := range parts[1:] {
+		name, rest, marked := strings.Cut(part, " -->\n```sh\n")
+		script, _, closed := strings.Cut(rest, "```\n")
+		if !marked || !closed {
+			t.Fatalf("a block of %q is not marked or not closed", name)
+		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tryService(t, program, name, script)
+		})
+	}
+}
+
+// tryService runs a script beside one kind of server and a daemon.
+func tryService(t *testing.T, program, name, script string) {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	listen := ln.Addr().String()
 	ln.Close()
-	env := filepath.Join(dir, "bin", "services.env")
-	cmd := exec.Command(program, "-env", env, "-lockkeeper", binary, "-listen", listen)
-	p := begin(t, cmd)
-	eventually(t, "the services run", func() bool {
-		select {
-		case <-p.done:
-			t.Fatalf("they have ended: %s%s", p.out.String(), p.err.String())
-		default:
-		}
-		_, err := os.Stat(env)
-		return err == nil
-	})
-	readme, err := os.ReadFile("../../README.md")
+	env := filepath.Join(t.TempDir(), "bin", "services.env")
+	r, w, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, rest, found := strings.Cut(string(readme), servicesMark)
-	script, _, closed := strings.Cut(rest, "```\n")
-	if !found || !closed {
-		t.Fatal("README.md has no block for the services")
+	defer r.Close()
+	cmd := exec.Command(program, "-env", env, "-lockkeeper", binary, "-listen", listen, name, "lockkeeper")
+	cmd.Stdout = w
+	p := begin(t, cmd)
+	w.Close()
+	for lines := bufio.NewScanner(r); ; {
+		if !lines.Scan() {
+			t.Fatalf("it has ended: %s", p.wait().err)
+		}
+		if strings.Contains(lines.Text(), "Ctrl-C") {
+			break
+		}
 	}
-	shell := exec.Command("bash", "-eu", "-o", "pipefail", "-c", script)
-	shell.Dir = dir
+	shell := exec.Command("bash", "-eu", "-o", "pipefail", "-c", ". "+env+"\n"+script)
 	shell.Env = append(os.Environ(), "PATH="+filepath.Dir(binary)+":"+os.Getenv("PATH"))
-	r := finish(t, shell)
-	if r.status != 0 || strings.Count(r.out, "held on ") != strings.Count(script, "held on ") {
-		t.Errorf("status %d\n%s%s", r.status, r.out, r.err)
+	done := finish(t, shell)
+	if done.status != 0 || strings.TrimSpace(done.out) == "" {
+		t.Errorf("status %d\n%s%s", done.status, done.out, done.err)
 	}
 	addrs := addresses(t, env)
 	p.signal(syscall.SIGINT)
-	if r := p.wait(); r.status != 0 {
-		t.Errorf("status %d after an interrupt\n%s%s", r.status, r.out, r.err)
+	if end := p.wait(); end.status != 0 {
+		t.Errorf("status %d after an interrupt\n%s", end.status, end.err)
 	}
 	for _, addr := range addrs {
 		if c, err := net.Dial("tcp", addr); err == nil {

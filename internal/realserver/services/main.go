@@ -4,7 +4,7 @@
 // it and all of them.
 //
 // It is what `make services` runs. With names of servers as arguments it starts
-// only those.
+// only those. A server that is added here has its lines in README.md.
 package main
 
 import (
@@ -34,6 +34,10 @@ type service struct {
 // services are all of them, quick ones first.
 var services = []service{
 	{"redis", "REDIS_URL", func(t testing.TB) string { t.Helper(); return "redis://" + realserver.StartRedis(t).Addr() }},
+	{"rabbitmq", "RABBITMQ_URL", func(t testing.TB) string {
+		t.Helper()
+		return "amqp://guest:guest@" + realserver.StartRabbitMQ(t).Addr()
+	}},
 }
 
 func main() {
