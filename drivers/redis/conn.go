@@ -178,8 +178,8 @@ func (c *conn) acquired(r *driver.Request, w *waiter, k *call) (*driver.Grant, *
 		return g, nil, nil
 	case statusQueued:
 		place := p.int()
-		t := &driver.Ticket{Opaque: writeTicket(place), Position: int(p.int())}
-		recheck := p.micros()
+		position, recheck := int(p.int()), p.micros()
+		t := &driver.Ticket{Opaque: writeTicket(place, p.string()), Position: position}
 		if p.err != nil {
 			return nil, nil, p.err
 		}

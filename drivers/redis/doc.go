@@ -71,8 +71,9 @@
 // its sign of life, too. When it is a waiter's turn and it does not answer
 // within 0.8 s, it is passed; another that is silent for 5 s loses its place.
 // One that was passed and returns has its place again, unless somebody behind
-// it was granted. A ticket is the number of the place and not sealed: whoever
-// may write to the Redis may do worse.
+// it was granted. A ticket has a code, so that a client of a daemon that serves
+// these locks cannot make up a place in front of others. The code hangs on a
+// secret in the name's state: when that is gone, the ticket is worth nothing.
 //
 // A grant that was waited for costs three scripts, whatever the length of the
 // line, besides the looks.

@@ -1,8 +1,10 @@
 package redis
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"github.com/cespare/xxhash/v2"
 
@@ -30,19 +32,27 @@ func (c *conn) strip(t lease.Token) (string, bool) {
 	return (t - c.base).String(), true
 }
 
-// A ticket is the number of the place.
-func writeTicket(place int64) string { return strconv.FormatInt(place, 10) }
+// sealDigits is how long the code of a ticket is, in hexadecimal digits.
+const sealDigits = 16
 
-// readTicket returns the number of a ticket, 0 if there is none.
-func readTicket(t *driver.Ticket) (int64, error) {
+// A ticket is the number of the place, and a code that the scripts make and
+// check: nobody else knows it of a place that is not theirs.
+func writeTicket(place int64, code string) string {
+	return strconv.FormatInt(place, 10) + "." + code
+}
+
+// readTicket returns what the script reads of a ticket, "0" if there is none.
+func readTicket(t *driver.Ticket) (string, error) {
 	if t == nil {
-		return 0, nil
+		return "0", nil
 	}
-	n, err := strconv.ParseInt(t.Opaque, 10, 64)
-	if err != nil || n <= 0 || n > maxNumber || writeTicket(n) != t.Opaque {
-		return 0, lease.Invalidf("ticket", "must be one that was returned by an acquire")
+	place, code, _ := strings.Cut(t.Opaque, ".")
+	n, err := strconv.ParseInt(place, 10, 64)
+	_, hexadecimal := hex.DecodeString(code)
+	if err != nil || n <= 0 || n > maxNumber || hexadecimal != nil || len(code) != sealDigits || writeTicket(n, code) != t.Opaque {
+		return "", lease.Invalidf("ticket", "must be one that was returned by an acquire")
 	}
-	return n, nil
+	return t.Opaque, nil
 }
 
 // setOf tells the names that a request waits for together from other sets that

@@ -1,9 +1,11 @@
 -- One attempt for all names of a request. Returns {GRANTED, resumed, TOKEN...},
--- {QUEUED, NUMBER, position, recheck} or {one of the refusals}.
+-- {QUEUED, NUMBER, position, recheck, code} or {one of the refusals}.
 local holder, id, ttl, delay = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local mode, permits = ARGV[5], tonumber(ARGV[6])
 local queue, resume = ARGV[7] == '1', ARGV[8] == '1'
-local place, meta = tonumber(ARGV[9]), ARGV[10]
+local place, code = string.match(ARGV[9], '^(%d+)%.?(%x*)$')
+local meta = ARGV[10]
+place = tonumber(place)
 local channel, word, keep = ARGV[11], ARGV[12], tonumber(ARGV[13])
 local client, number, set, value = ARGV[14], tonumber(ARGV[15]), ARGV[16], ARGV[17]
 
@@ -99,8 +101,21 @@ end
 if mine() then return grant() end
 if not queue then return {HELD} end
 
--- The place: the one it has, or the one that its ticket names unless somebody
--- behind it was granted since, or a new one at the end.
+-- seal returns the code of a place: with a secret of the name, made when
+-- somebody first waits and gone when the name is free, and for this request.
+local secret = call('HGET', names[1].H, 's')
+local function seal(at)
+  if not secret then
+    secret = redis.sha1hex(client .. number)
+    call('HSET', names[1].H, 's', secret)
+  end
+  return string.sub(redis.sha1hex(secret .. int(at) .. '\n' .. set .. '\n' .. holder .. '\n' .. id), 1, 16)
+end
+
+-- The place: the one it has, or the one that its ticket names unless the ticket
+-- is not from here or somebody behind it was granted since, or a new one at the
+-- end.
+if place > 0 and not inLine and not (secret and seal(place) == code) then place = 0 end
 local last = 0
 for _, n in ipairs(names) do
   n.last = lastIssued(n)
@@ -156,4 +171,4 @@ for _, n in ipairs(names) do
     end
   end
 end
-return {QUEUED, int(place), position, int(math.max(recheck, 1000))}
+return {QUEUED, int(place), position, int(math.max(recheck, 1000)), seal(place)}
