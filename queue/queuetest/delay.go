@@ -1,6 +1,7 @@
 package queuetest
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -14,6 +15,7 @@ var delayChecks = []check{
 	{"a time that has passed is no delay", delayPast},
 	{"a delayed message is in nobody's way", delayAside},
 	{"a waiting Receive wakes for it", delayWakes},
+	{"many that are due at once come once each", delayMany},
 	{"a cancelled message never comes", delayCancelled},
 	{"cancel drops all that have the ID, and no other", delayCancelID},
 	{"what came due cannot be cancelled", delayCancelLate},
@@ -119,6 +121,28 @@ func (s *suite) cancels(q string) bool {
 	}
 	s.unsupported(s.conn.CancelScheduled(s.ctx, q, "a"), "CancelScheduled")
 	return false
+}
+
+func delayMany(s *suite) {
+	q := s.queue("q")
+	if !s.delays(q) {
+		return
+	}
+	const n = 2500
+	at := time.Now().Add(2 * s.unit).UTC()
+	ms := make([]*driver.Message, n)
+	for i := range ms {
+		ms[i] = &driver.Message{Body: []byte(strconv.Itoa(i)), NotBefore: at}
+	}
+	s.publish(to(q), ms...)
+	seen := make(map[string]bool)
+	for _, d := range s.receive(q, n) {
+		if b := string(d.Message.Body); seen[b] {
+			s.Fatalf("%q came twice", b)
+		}
+		seen[string(d.Message.Body)] = true
+	}
+	s.none(q)
 }
 
 func delayCancelled(s *suite) {

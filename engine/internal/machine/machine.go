@@ -100,11 +100,12 @@ type View interface {
 	// Message returns message seq of the block that begins at blockFirst; 0
 	// means that the caller does not know the block.
 	Message(q uint32, blockFirst, seq uint64) (*record.Message, error)
-	// LoadDue returns delayed messages due at or before wall, in order of
-	// their time, no more than most of them and about mostBytes of bodies, and
-	// the time of the next one behind these (0 if there is none). An error
-	// together with messages or next is about some others that are damaged.
-	LoadDue(q uint32, wall int64, most, mostBytes int) (due []record.Delayed, next int64, err error)
+	// LoadDue returns delayed messages that lie at from or behind it and are
+	// due at or before wall, in order of their time, no more than most of them
+	// and about mostBytes of bodies, and the time of the next one behind these
+	// (0 if there is none). An error together with messages or next is about
+	// some others that are damaged.
+	LoadDue(q uint32, from record.DelayedAt, wall int64, most, mostBytes int) (due []record.Delayed, next int64, err error)
 	// FindDelayed returns where the delayed messages with this id, which is
 	// not "", lie.
 	FindDelayed(q uint32, id string) ([]record.DelayedAt, error)

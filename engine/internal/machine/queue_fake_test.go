@@ -287,9 +287,11 @@ func (s *fakeStore) Message(q uint32, first, seq uint64) (*record.Message, error
 	return &b.Messages[seq-first], nil
 }
 
-func (s *fakeStore) LoadDue(q uint32, wall int64, most, _ int) (due []record.Delayed, next int64, err error) {
+func (s *fakeStore) LoadDue(q uint32, from record.DelayedAt, wall int64, most, _ int) (due []record.Delayed, next int64, err error) {
 	for _, d := range s.queues[q].delayed {
-		due = append(due, d)
+		if at := (record.DelayedAt{Due: d.Due, Seq: d.Seq}); !at.Before(from) {
+			due = append(due, d)
+		}
 	}
 	slices.SortFunc(due, func(a, b record.Delayed) int {
 		if a.Due != b.Due {
@@ -338,7 +340,7 @@ func (s *fakeStore) reopen(now Time, limits queueLimits) *Queues {
 		for id, r := range f.fetches {
 			st.Fetches[id] = &r
 		}
-		if _, next, _ := s.LoadDue(f.rec.ID, math.MinInt64, 0, 0); next != 0 {
+		if _, next, _ := s.LoadDue(f.rec.ID, record.DelayedAt{Due: math.MinInt64}, math.MinInt64, 0, 0); next != 0 {
 			st.NextDue = next
 		}
 		if err := m.RestoreQueue(now, s, st); err != nil {

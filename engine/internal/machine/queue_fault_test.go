@@ -37,13 +37,13 @@ func (v *faulty) Message(q uint32, first, seq uint64) (*record.Message, error) {
 	return v.View.Message(q, first, seq)
 }
 
-func (v *faulty) LoadDue(q uint32, wall int64, most, mostBytes int) ([]record.Delayed, int64, error) {
+func (v *faulty) LoadDue(q uint32, from record.DelayedAt, wall int64, most, mostBytes int) ([]record.Delayed, int64, error) {
 	if v.due != nil {
 		if err := v.due(q, 0); err != nil {
 			return nil, 0, err
 		}
 	}
-	return v.View.LoadDue(q, wall, most, mostBytes)
+	return v.View.LoadDue(q, from, wall, most, mostBytes)
 }
 
 func (v *faulty) Seen(q uint32, from, to int64, id string) (bool, error) {

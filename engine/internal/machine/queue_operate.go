@@ -105,7 +105,7 @@ func (m *Queues) Peek(now Time, view View, c *PeekMessages) {
 	if c.Err != nil || next != 0 || len(c.Peeked) == most || size > operateBytes || q.counters.Delayed == 0 {
 		return
 	}
-	due, _, err := view.LoadDue(q.id, math.MaxInt64, most-len(c.Peeked), operateBytes-size+1)
+	due, _, err := view.LoadDue(q.id, record.DelayedAt{Due: math.MinInt64}, math.MaxInt64, most-len(c.Peeked), operateBytes-size+1)
 	if err != nil {
 		c.Err = m.fault(q, err)
 		return

@@ -155,6 +155,9 @@ func (m *Queues) remember(ch Changes, q *queue, id string) {
 // schedule stores a message outside the queue until its time.
 func (m *Queues) schedule(ch Changes, q *queue, due int64, rec record.Message) {
 	d := &record.Delayed{Due: due, Seq: q.counters.NextDelayed, Message: rec}
+	if at := (record.DelayedAt{Due: due, Seq: d.Seq}); at.Before(q.dueFrom) {
+		q.dueFrom = at // the wall clock was set back
+	}
 	ch.PutDelayed(q.id, d)
 	if rec.ID != "" {
 		q.delays.added = append(q.delays.added, d)

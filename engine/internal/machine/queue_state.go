@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"math"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
@@ -55,11 +56,12 @@ type queue struct {
 	timers   [timersOfQueue]wallTimer
 	delays   delayedRound
 
-	stream     *stream  // nil: the messages are leased
-	blockedDue int64    // when the first that waits for room was due; 0: none does
-	heads      headHeap // see dropHeads
-	stuck      bool     // it is past its bounds and cannot drop
-	lazy       int      // gone, but perhaps still in a window
+	stream     *stream          // nil: the messages are leased
+	dueFrom    record.DelayedAt // no scheduled message that can be read lies before it
+	blockedDue int64            // when the first that waits for room was due; 0: none does
+	heads      headHeap         // see dropHeads
+	stuck      bool             // it is past its bounds and cannot drop
+	lazy       int              // gone, but perhaps still in a window
 	expiries   expiryHeap
 	unread     bool             // the store could not read its index the last time
 	late       map[uint64]int64 // timed out, since when, but cannot be dead-lettered
@@ -151,6 +153,7 @@ func (m *Queues) newQueue(id uint32, spec *queuedriver.Queue) *queue {
 		consumers: make(map[string]*consumer),
 		seen:      make(map[string]struct{}),
 	}
+	q.dueFrom.Due = math.MinInt64
 	q.makeLevels()
 	if spec.Type == queuedriver.Stream {
 		q.stream = newStream()

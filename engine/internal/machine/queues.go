@@ -311,10 +311,13 @@ func (m *Queues) loadIndex(view View, q *queue) {
 	m.setExpiry(q)
 }
 
-// loadDue moves scheduled messages whose time has come into their queue.
+// loadDue moves scheduled messages whose time has come into their queue. It
+// may be called again in a round: the View still shows what was moved, but
+// dueFrom is behind it. Over the rounds that saves the store from finding the
+// first that is left behind all those that were deleted.
 func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 	q.blockedDue = 0
-	due, next, err := view.LoadDue(q.id, now.Wall, maxDue, maxDueBytes)
+	due, next, err := view.LoadDue(q.id, q.dueFrom, now.Wall, maxDue, maxDueBytes)
 	if err != nil {
 		_ = m.fault(q, err)
 		if next == 0 || len(due) == 0 && next <= now.Wall {
@@ -331,6 +334,7 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 			break
 		}
 		q.delays.through = record.DelayedAt{Due: d.Due, Seq: d.Seq}
+		q.dueFrom = record.DelayedAt{Due: d.Due, Seq: d.Seq + 1}
 		ch.DeleteDelayed(q.id, q.delays.through, d.ID)
 		q.counters.Delayed--
 		m.enqueue(q, d.Message)

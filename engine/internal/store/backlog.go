@@ -18,15 +18,16 @@ func dueOf(key []byte) int64 { return unordered(binary.BigEndian.Uint64(key[5:])
 // maxDamaged bounds how many damaged values one error names.
 const maxDamaged = 10
 
-// LoadDue implements machine.View: it returns the delayed messages due at
-// upTo or before, in order of their due times, until there are maxCount or
-// their bodies reach maxBytes (one is always returned). next is when the first
+// LoadDue implements machine.View: it returns the delayed messages at from or
+// behind it that are due at upTo or before, in order of their due times, until
+// there are maxCount or their bodies reach maxBytes (one is always returned).
+// next is when the first
 // one not returned is due, in Unix nanoseconds, 0 if there is none. An error
 // together with messages or next is about some others that are damaged.
-func (s *Store) LoadDue(q uint32, upTo int64, maxCount, maxBytes int) (ds []record.Delayed, next int64, err error) {
+func (s *Store) LoadDue(q uint32, from record.DelayedAt, upTo int64, maxCount, maxBytes int) (ds []record.Delayed, next int64, err error) {
 	bytes := 0
 	var bad []error
-	err = s.scanPast(appendQueueKey(nil, keyDelayed, q), appendQueueKey(nil, keyDelayed, q+1), func(key, value []byte) error {
+	err = s.scanPast(appendDelayedKey(nil, q, from.Due, from.Seq), appendQueueKey(nil, keyDelayed, q+1), func(key, value []byte) error {
 		due := dueOf(key)
 		if due > upTo || len(ds) >= maxCount || len(ds) > 0 && bytes >= maxBytes {
 			next = due

@@ -59,7 +59,7 @@ func TestDamageHidesNoOthers(t *testing.T) {
 		t.Errorf("the damaged message: %v, %v", m, err)
 	}
 
-	ds, next, err := s.LoadDue(1, 6, 10, 1<<20)
+	ds, next, err := s.LoadDue(1, record.DelayedAt{}, 6, 10, 1<<20)
 	if len(ds) != 1 || ds[0].Due != 6 || next != 7 || !errors.Is(err, ErrCorrupt) {
 		t.Errorf("due are %v, next %d: %v", ds, next, err)
 	}

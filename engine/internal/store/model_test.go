@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -102,7 +103,7 @@ func dumpQueue(s *Store, st state, q uint32) error {
 		s.Attempts(q, func(n uint64, a record.Attempt) error { put(fmt.Sprint("attempt ", n), a); return nil }),
 		s.Fetches(q, func(n uint64, f *record.Fetch) error { put(fmt.Sprint("fetch ", n), *f); return nil }),
 	)
-	ds, _, e := s.LoadDue(q, 1<<62, 1<<30, 1<<30)
+	ds, _, e := s.LoadDue(q, record.DelayedAt{Due: math.MinInt64}, 1<<62, 1<<30, 1<<30)
 	err = errors.Join(err, e)
 	for _, d := range ds {
 		put(fmt.Sprint("delayed ", d.Due, d.Seq), string(record.AppendDelayed(nil, &d)))
@@ -249,7 +250,7 @@ func TestStoreRoundTrip(t *testing.T) {
 				t.Fatalf("Message: %+v, %v", m, err)
 			}
 		}
-		ds, next, err := s.LoadDue(9, 5, 10, 10)
+		ds, next, err := s.LoadDue(9, record.DelayedAt{}, 5, 10, 10)
 		if err != nil || len(ds) != 1 || next != 6 || !bytes.Equal(ds[0].Body, msgs[0].Body) {
 			t.Fatalf("LoadDue: %+v, %d, %v", ds, next, err)
 		}
