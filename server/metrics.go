@@ -141,6 +141,7 @@ var (
 		{prometheus.NewDesc("lockkeeper_queue_bytes", "Bytes of bodies not acked yet.", queueLabels, nil), func(s *queuedriver.QueueStats) float64 { return float64(s.Bytes) }},
 		{prometheus.NewDesc("lockkeeper_queue_oldest_age_seconds", "Age of the oldest message that is not acked.", queueLabels, nil), func(s *queuedriver.QueueStats) float64 { return s.OldestAge.Seconds() }},
 		{prometheus.NewDesc("lockkeeper_queue_consumers", "Consumers that received within the last minute.", queueLabels, nil), func(s *queuedriver.QueueStats) float64 { return float64(s.Consumers) }},
+		{prometheus.NewDesc("lockkeeper_queue_receives_waiting", "Receives that wait for messages.", queueLabels, nil), func(s *queuedriver.QueueStats) float64 { return float64(s.Waiting) }},
 	}
 	queueCounters = []struct {
 		desc *prometheus.Desc

@@ -167,6 +167,7 @@ type queueJSON struct {
 	Bytes        int64  `json:"bytes"`
 	OldestMS     int64  `json:"oldest_age_ms"`
 	Consumers    int    `json:"consumers"`
+	Waiting      int    `json:"waiting"`
 	Published    int64  `json:"published"`
 	Duplicates   int64  `json:"duplicates"`
 	Delivered    int64  `json:"delivered"`
@@ -187,7 +188,7 @@ func queuesJSON(stats []*queue.Stats) (string, error) {
 	for _, s := range stats {
 		line := queueJSON{
 			Name: s.Name, Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight, Bytes: s.Bytes,
-			OldestMS: s.OldestAge.Milliseconds(), Consumers: s.Consumers, Published: s.Published,
+			OldestMS: s.OldestAge.Milliseconds(), Consumers: s.Consumers, Waiting: s.Waiting, Published: s.Published,
 			Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 			Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
 			TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,

@@ -234,6 +234,7 @@ type QueueStats struct {
 	Bytes        int64  `json:"bytes"`
 	OldestAge    Millis `json:"oldest_age_ms"`
 	Consumers    int    `json:"consumers"`
+	Waiting      int    `json:"waiting" doc:"receives that wait for messages"`
 	Active       string `json:"active,omitempty" doc:"the active consumer of a queue that has one at a time"`
 	Published    int64  `json:"published"`
 	Duplicates   int64  `json:"duplicates"`
@@ -252,7 +253,7 @@ type QueueStats struct {
 func NewQueueStats(s *queuedriver.QueueStats) QueueStats {
 	return QueueStats{
 		Name: s.Name, Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight, Bytes: s.Bytes,
-		OldestAge: Floor(s.OldestAge), Consumers: s.Consumers, Active: s.Active,
+		OldestAge: Floor(s.OldestAge), Consumers: s.Consumers, Waiting: s.Waiting, Active: s.Active,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
 		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,
@@ -263,7 +264,7 @@ func NewQueueStats(s *queuedriver.QueueStats) QueueStats {
 func (s *QueueStats) Driver() queuedriver.QueueStats {
 	return queuedriver.QueueStats{
 		Name: s.Name, Ready: s.Ready, Delayed: s.Delayed, InFlight: s.InFlight, Bytes: s.Bytes,
-		OldestAge: s.OldestAge.Duration(), Consumers: s.Consumers, Active: s.Active,
+		OldestAge: s.OldestAge.Duration(), Consumers: s.Consumers, Waiting: s.Waiting, Active: s.Active,
 		Published: s.Published, Duplicates: s.Duplicates, Delivered: s.Delivered, Acked: s.Acked, Nacked: s.Nacked,
 		Expired: s.Expired, DeadLettered: s.DeadLettered, Dropped: s.Dropped,
 		TimedOut: s.TimedOut, Overflowed: s.Overflowed, Refused: s.Refused,

@@ -277,6 +277,7 @@ type QueueStats struct {
 	Bytes     int64         // of stored bodies, not yet acked, approximately
 	OldestAge time.Duration // of the oldest message that is not acked
 	Consumers int           // that were heard of within the last minute
+	Waiting   int           // receives that wait for messages
 	Active    string        // the active consumer of a SingleActive queue, if it has one
 
 	Published    int64

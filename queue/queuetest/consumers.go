@@ -85,13 +85,14 @@ func (s *suite) waiting(consumer, q string, most int) <-chan []driver.Delivery {
 	return got
 }
 
-// waits returns when that many consumers have come to the queue.
-func (s *suite) waits(q string, consumers int) {
+// waits returns when that many receives wait at the queue. That consumers have
+// come is not enough: between two looks of one receive nobody waits.
+func (s *suite) waits(q string, receives int) {
 	s.Helper()
-	s.until(fmt.Sprintf("%s has %d consumers", q, consumers), func() bool {
+	s.until(fmt.Sprintf("%d receives wait at %s", receives, q), func() bool {
 		st, err := s.conn.Stats(s.ctx, &driver.StatsRequest{Queue: q})
 		s.must(err, "Stats")
-		return st[0].Consumers == consumers
+		return st[0].Waiting == receives
 	})
 }
 
@@ -207,9 +208,9 @@ func fairTurns(s *suite) {
 	for range 4 {
 		many = append(many, s.waiting("many", q, 1))
 	}
-	s.waits(q, 1)
+	s.waits(q, 4)
 	one := s.waiting("one", q, 1)
-	s.waits(q, 2)
+	s.waits(q, 5)
 	s.bodies(to(q), numbers(2)...)
 	if n := len(<-one); n != 1 {
 		s.Errorf("the consumer with one receive got %d messages, want 1", n)

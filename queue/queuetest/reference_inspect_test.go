@@ -57,9 +57,10 @@ func (q *refQueue) describe(now time.Time) driver.QueueStats {
 		}
 	}
 	if q.stream != nil {
-		st.Consumers = q.stream.readers
+		st.Consumers, st.Waiting = q.stream.readers, q.stream.readers
 	}
 	for _, c := range q.consumers {
+		st.Waiting += c.waiting
 		if !c.left && (c.waiting > 0 || now.Sub(c.seen) < time.Minute) {
 			st.Consumers++
 		}

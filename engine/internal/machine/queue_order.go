@@ -228,9 +228,13 @@ func (h *fetchHeap) down(i int) {
 }
 
 // receiverList is the FIFO of receivers that wait, from which one can leave.
-type receiverList struct{ first, last *Receive }
+type receiverList struct {
+	first, last *Receive
+	n           int
+}
 
 func (l *receiverList) push(r *Receive) {
+	l.n++
 	r.prev, r.next = l.last, nil
 	if l.last == nil {
 		l.first = r
@@ -241,6 +245,7 @@ func (l *receiverList) push(r *Receive) {
 }
 
 func (l *receiverList) remove(r *Receive) {
+	l.n--
 	if r.prev == nil {
 		l.first = r.next
 	} else {

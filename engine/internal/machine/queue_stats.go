@@ -37,8 +37,9 @@ func (m *Queues) Stats(now Time, view View, c *ReadStats) {
 }
 
 func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
-	consumers := 0
+	consumers, waiting := 0, 0
 	for _, c := range q.consumers {
+		waiting += c.receivers.n
 		switch {
 		case c.left:
 		case c.receivers.first != nil || now.Mono.Sub(c.seen) <= consumerSeen:
@@ -49,6 +50,7 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 	}
 	if q.stream != nil {
 		consumers = q.stream.readers.n // that wait
+		waiting = consumers
 	}
 	active := ""
 	if q.active != nil {
@@ -63,6 +65,7 @@ func (m *Queues) stats(now Time, view View, q *queue) queuedriver.QueueStats {
 		Bytes:        c.Bytes,
 		OldestAge:    m.oldest(now, view, q),
 		Consumers:    consumers,
+		Waiting:      waiting,
 		Active:       active,
 		Published:    c.Published,
 		Duplicates:   c.Duplicates,
