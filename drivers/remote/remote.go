@@ -58,11 +58,6 @@ const (
 // timeout, for what it sends: as many as a daemon gives by default.
 const minRate = 256 << 10
 
-// allowance is how long a call may take that sends n bytes.
-func (c *Client) allowance(n int) time.Duration {
-	return c.timeout + time.Duration(n)*time.Second/minRate
-}
-
 // Options of a Client; nil and zero values work.
 type Options struct {
 	HTTP    *http.Client  // nil: one of the Client's own, closed with it
@@ -93,6 +88,11 @@ func Open(ctx context.Context, rawURL string) (*Client, error) {
 		return nil, err
 	}
 	return New(ctx, base, o)
+}
+
+// allowance is how long a call may take that sends n bytes.
+func (c *Client) allowance(n int) time.Duration {
+	return c.timeout + time.Duration(n)*time.Second/minRate
 }
 
 // New reaches the daemon at base, such as "http://127.0.0.1:7420", and asks
