@@ -27,7 +27,9 @@ const (
 type StreamOptions struct {
 	// From is where to begin: FromOffset with Offset, FromTime with Time,
 	// FromFirst, FromLast or FromNext. "" means FromFirst. A Consumer that
-	// has saved an offset goes on there, whatever From says.
+	// has saved an offset goes on there, whatever From says. For one that
+	// finds nothing yet, the place where it begins is saved: what comes
+	// while it is away is not passed over.
 	From   From
 	Offset uint64
 	Time   time.Time
@@ -271,6 +273,9 @@ func (r *StreamReader) fillOnce(ctx context.Context) error {
 	if r.toEnd {
 		req.Wait = 0
 	}
+	if r.consumer != "" && (req.From == FromNext || req.From == FromLast) {
+		req.Wait = 0 // to know its place, which is saved below
+	}
 	if r.consumer != "" && r.handled != r.saved {
 		req.Wait = min(req.Wait, max(0, r.saveAfter-time.Since(r.lastSaved)))
 	}
@@ -279,6 +284,10 @@ func (r *StreamReader) fillOnce(ctx context.Context) error {
 	b, err := r.b.conn.ReadStream(timed, &req)
 	if err != nil {
 		return err
+	}
+	if len(b.Messages) == 0 && b.Next != 0 && r.consumer != "" && r.handled == 0 {
+		r.handled, r.given = b.Next, b.Next
+		r.trySave(ctx)
 	}
 	if len(b.Messages) == 0 && time.Since(r.lastSaved) >= r.saveAfter {
 		r.trySave(ctx) // nobody calls Next meanwhile

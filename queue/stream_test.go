@@ -33,6 +33,9 @@ func (c *streamConn) ReadStream(ctx context.Context, r *driver.StreamRequest) (*
 	if r.From == driver.FromFirst {
 		from = 1
 	}
+	if r.From == driver.FromNext {
+		from = c.length + 1
+	}
 	if from > c.length {
 		select {
 		case <-c.grown:
@@ -102,6 +105,32 @@ func TestStreamSavesWhatWasHandled(t *testing.T) {
 		_, err := r.Next(t.Context())
 		wantIs(t, err, ErrClosed)
 		wantNext(t, streamReader(t, c, &StreamOptions{Consumer: "c", From: FromNext}), 4)
+	})
+}
+
+// A consumer that begins at the end has its place there at once: what comes
+// while it is away is not passed over.
+func TestStreamSavesWhereItBegins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newStream(5)
+		r := streamReader(t, c, &StreamOptions{Consumer: "c", From: FromNext})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() {
+			_, err := r.Next(ctx)
+			done <- err
+		}()
+		synctest.Wait()
+		if c.saved != 6 {
+			t.Errorf("saved %d while it waits, want 6", c.saved)
+		}
+		cancel()
+		wantIs(t, <-done, context.Canceled)
+		if err := r.Close(); err != nil || c.saved != 6 {
+			t.Errorf("Close: %v, saved %d", err, c.saved)
+		}
+		c.length = 8
+		wantNext(t, streamReader(t, c, &StreamOptions{Consumer: "c", From: FromNext}), 6)
 	})
 }
 
