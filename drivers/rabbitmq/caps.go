@@ -44,7 +44,7 @@ func serverVersion(props amqp.Table) (version, error) {
 	return v, nil
 }
 
-func capabilities(props amqp.Table) (driver.Caps, error) {
+func capabilities(props amqp.Table, kind QueueType) (driver.Caps, error) {
 	v, err := serverVersion(props)
 	if err != nil {
 		return driver.Caps{}, err
@@ -63,7 +63,8 @@ func capabilities(props amqp.Table) (driver.Caps, error) {
 		FIFO:             true,
 		ExchangeBindings: true,
 		Alternate:        true,
-		FreeRelease:      !v.less(freeRelease),
+		FreeRelease:      kind == Classic || !v.less(freeRelease), // classic queues count nothing
+		OrderedRelease:   kind == Classic,
 		MinLease:         MinLease,
 		MaxLease:         MaxLease,
 		MaxDelay:         MaxDelay,

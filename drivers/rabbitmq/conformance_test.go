@@ -25,10 +25,19 @@ func openURL(t testing.TB, url string) driver.Conn {
 // suiteLease outlasts a stall of a loaded machine.
 const suiteLease = 500 * time.Millisecond
 
-func TestQuorum(t *testing.T) {
+// Each type of queue has a record of its own.
+func TestQuorum(t *testing.T)  { conforms(t, "prefix=quorum.") }
+func TestClassic(t *testing.T) { conforms(t, "prefix=classic.&queue_type=classic") }
+
+func conforms(t *testing.T, parameters string) {
+	t.Helper()
+	t.Parallel()
 	s := realserver.SharedRabbitMQ(t)
 	queuetest.Run(t, queuetest.Harness{
-		Open:  func(t *testing.T) driver.Conn { return openURL(t, "amqp://"+s.Addr()+"?prefix=quorum.") },
+		Open: func(t *testing.T) driver.Conn {
+			t.Helper()
+			return openURL(t, "amqp://"+s.Addr()+"?"+parameters)
+		},
 		Lease: suiteLease,
 	})
 }

@@ -79,8 +79,11 @@
 // # A lost connection
 //
 // The next call makes a new one. What was not confirmed is sent again, with the
-// same id and in the same order, for publish_for: a message can then be there
-// twice, and none that was confirmed is lost. After publish_for a publish is
+// same id and in the same order, for publish_for; likewise if the broker
+// confirms nothing for five seconds, as one whose queue has lost its leader: a message can then be there
+// twice, and none that was confirmed is lost. (RabbitMQ 3.10 itself forgets a
+// quorum queue with all that is in it if it is killed within three seconds of
+// its declaration.) After publish_for a publish is
 // lease.ErrUnknown, or lease.ErrUnavailable if nothing of it was sent.
 // Deliveries of the lost connection are with the broker again; settling them is
 // lease.ErrNotHeld, though their tags mean something on the new one. An ack that

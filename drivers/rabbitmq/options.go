@@ -117,7 +117,7 @@ func New(ctx context.Context, dial Dial, o *Options) (driver.Conn, error) {
 	c := newConn(dial, o)
 	l, err := c.out.get(ctx)
 	if err == nil {
-		c.caps, err = capabilities(l.conn.Properties)
+		c.caps, err = capabilities(l.conn.Properties, o.QueueType)
 	}
 	if err != nil {
 		_ = c.Close()

@@ -23,6 +23,15 @@ const (
 	blockedPause = 20 * time.Millisecond // between looks whether the broker takes messages again
 )
 
+// For how long nothing may be confirmed, while the connection lives, before all
+// that waits is sent again over another channel; each time that did not help it
+// is twice as long. A broker whose quorum queue has no leader yet, as after a
+// crash, takes messages and forgets them.
+const (
+	minStall = 5 * time.Second
+	maxStall = 40 * time.Second
+)
+
 // publisher sends messages over one channel, in the order of the calls. One
 // goroutine writes; another takes what the broker says. When the channel is
 // lost, what is not confirmed is sent again over the next one.
@@ -33,6 +42,7 @@ type publisher struct {
 	mu     sync.Mutex
 	queue  []*parcel // to be written
 	flying []*parcel // written and not confirmed, in order
+	moved  time.Time // when something was confirmed, or the first of flying written
 	cursor int       // in flying: those before it were looked at for returns
 }
 
@@ -108,7 +118,7 @@ func (p *publisher) blocked() string {
 
 // run writes until the conn is closed.
 func (p *publisher) run() {
-	pause := minPause
+	pause, stall := minPause, minStall
 	for !p.c.isClosed() {
 		if !p.waits() {
 			select {
@@ -125,7 +135,11 @@ func (p *publisher) run() {
 			continue
 		}
 		pause = minPause
-		p.write(ch)
+		if helped := p.write(ch, stall); helped {
+			stall = minStall
+		} else {
+			stall = min(2*stall, maxStall)
+		}
 		_ = ch.ch.Close() // what it says when it is lost tells nothing
 		<-ch.gone
 		p.takeBack(ch.why)
@@ -217,6 +231,7 @@ func (p *publisher) confirmed(ok bool) {
 	f := p.flying[0]
 	p.flying[0] = nil
 	p.flying = p.flying[1:]
+	p.moved = time.Now()
 	p.cursor = max(0, p.cursor-1)
 	f.decide(f.confirmed(ok))
 	if len(p.flying) == window-1 {
@@ -241,6 +256,9 @@ func (p *publisher) next() (f *parcel, more bool) {
 			f.decide(f.confirmed(true))
 		default:
 			f.batch.sent = true
+			if len(p.flying) == 0 {
+				p.moved = time.Now()
+			}
 			p.flying = append(p.flying, f)
 			return f, true
 		}
@@ -248,36 +266,56 @@ func (p *publisher) next() (f *parcel, more bool) {
 	return nil, false
 }
 
-// write writes what there is until the channel is lost.
-func (p *publisher) write(ch *channel) {
+// write writes what there is until the channel is lost or, which it reports as
+// false, nothing was confirmed for too long.
+func (p *publisher) write(ch *channel, stall time.Duration) bool {
 	for {
 		if ch.link.blocked.Load() != nil { // what is not sent is known not to be there
-			select {
-			case <-ch.gone:
-				return
-			case <-p.c.ctx.Done():
-				return
-			case <-time.After(blockedPause):
+			if !p.idle(ch, blockedPause) {
+				return true
 			}
 			continue
 		}
 		f, more := p.next()
-		if !more {
-			select {
-			case <-p.wake:
-				if ch.ch.IsClosed() {
-					return
-				}
-			case <-ch.gone:
-				return
-			case <-p.c.ctx.Done():
-				return
+		if more {
+			if err := ch.ch.Publish(f.exchange, f.key, true, false, f.message); err != nil {
+				return true // it is in flying, and is sent again
 			}
 			continue
 		}
-		if err := ch.ch.Publish(f.exchange, f.key, true, false, f.message); err != nil {
-			return // it is in flying, and is sent again
+		left := p.patience(stall)
+		if left <= 0 {
+			return false
 		}
+		if !p.idle(ch, left) {
+			return true
+		}
+	}
+}
+
+// patience is how long the broker may take until it confirms something.
+func (p *publisher) patience(stall time.Duration) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.flying) == 0 {
+		return time.Hour // there is nothing to wait for
+	}
+	return stall - time.Since(p.moved)
+}
+
+// idle waits for something to do, and is false when the channel is lost.
+func (p *publisher) idle(ch *channel, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-p.wake:
+		return !ch.ch.IsClosed()
+	case <-t.C:
+		return true
+	case <-ch.gone:
+		return false
+	case <-p.c.ctx.Done():
+		return false
 	}
 }
 

@@ -102,13 +102,13 @@ func TestLevel(t *testing.T) {
 // TestServerVersion: what a server can do is decided by what it says it is.
 func TestServerVersion(t *testing.T) {
 	for text, free := range map[string]bool{"3.10.8": false, "4.2.9": false, "4.3.0": true, "4.10.1": true, "5.0.0-rc.1": true} {
-		caps, err := capabilities(map[string]any{"product": "RabbitMQ", "version": text})
+		caps, err := capabilities(map[string]any{"product": "RabbitMQ", "version": text}, Quorum)
 		if err != nil || caps.FreeRelease != free {
 			t.Errorf("%s: %v, free release %v", text, err, caps.FreeRelease)
 		}
 	}
 	for product, text := range map[string]string{"RabbitMQ": "3.9.29", "Qpid": "9.0.0", "": "", "rabbitmq": "x"} {
-		if _, err := capabilities(map[string]any{"product": product, "version": text}); !errors.Is(err, lease.ErrUnsupported) {
+		if _, err := capabilities(map[string]any{"product": product, "version": text}, Quorum); !errors.Is(err, lease.ErrUnsupported) {
 			t.Errorf("%s %s: %v", product, text, err)
 		}
 	}

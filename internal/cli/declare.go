@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -116,7 +117,22 @@ func (q *queueFlags) addDeadQueue(ctx context.Context, queues *queue.Broker, t *
 		t.Queues = append(t.Queues, queue.QueueSpec{Name: q.deadQueue})
 		return nil
 	}
+	if errors.Is(err, queue.ErrUnsupported) {
+		return q.addMissingDeadQueue(ctx, queues, t)
+	}
 	return err
+}
+
+// addMissingDeadQueue does so where there are no statistics.
+func (q *queueFlags) addMissingDeadQueue(ctx context.Context, queues *queue.Broker, t *queue.Topology) error {
+	have, err := queues.Topology(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(have.Queues, func(s queue.QueueSpec) bool { return s.Name == q.deadQueue }) {
+		t.Queues = append(t.Queues, queue.QueueSpec{Name: q.deadQueue})
+	}
+	return nil
 }
 
 func (a *app) declareExchangeCommand() *cobra.Command {

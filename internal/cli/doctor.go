@@ -147,6 +147,9 @@ func (e *examination) examineQueues(ctx context.Context) (err error) {
 	caps := queues.Caps()
 	e.found.Queues = &caps
 	for _, err := range queues.AllStats(ctx, "") {
+		if errors.Is(err, queue.ErrUnsupported) {
+			return nil
+		}
 		return err // one is enough to know that queues answer
 	}
 	return nil

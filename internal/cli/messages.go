@@ -179,10 +179,14 @@ func (a *app) redrive(ctx context.Context, queues *queue.Broker, r *queue.Redriv
 	left := int64(most)
 	if most == 0 {
 		stats, err := queues.Stats(ctx, r.Queue)
-		if err != nil {
+		switch {
+		case errors.Is(err, queue.ErrUnsupported):
+			left = driver.MaxRedrive // nobody knows how many there are
+		case err != nil:
 			return err
+		default:
+			left = stats.Ready + stats.Delayed
 		}
-		left = stats.Ready + stats.Delayed
 	}
 	var moved int64
 	for left > 0 {

@@ -1,0 +1,204 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
+	"github.com/lockkeeper/lockkeeper/lease"
+	"github.com/lockkeeper/lockkeeper/queue"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// TestWrongServer: what cannot work is a clear error, in bounded time.
+func TestWrongServer(t *testing.T) {
+	t.Parallel()
+	web := httptest.NewServer(http.NotFoundHandler())
+	defer web.Close()
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	addr := realserver.SharedRabbitMQ(t).Addr()
+	for _, c := range []struct {
+		url  string
+		want error
+		says string
+	}{
+		{"amqp://127.0.0.1:1", lease.ErrUnavailable, "refused"},
+		{"amqp://" + web.Listener.Addr().String() + "?timeout=2s", lease.ErrUnavailable, ""},
+		{"amqp://" + mute.Addr().String() + "?timeout=200ms", lease.ErrUnavailable, ""},
+		{"amqps://" + addr + "?timeout=2s", lease.ErrUnavailable, ""},
+		{"amqp://guest:wrong@" + addr, lease.ErrDenied, "password"},
+		{"amqp://nobody:x@" + addr, lease.ErrDenied, "password"},
+		{"amqp://" + addr + "/nowhere", lease.ErrNotFound, "nowhere"},
+		{"amqp://" + addr + "?unknown=1", lease.ErrInvalid, "unknown"},
+		{"amqp://" + addr + "/a/b", lease.ErrInvalid, "virtual host"},
+	} {
+		start := time.Now()
+		conn, err := queue.OpenConn(context.Background(), c.url)
+		switch {
+		case err == nil:
+			t.Errorf("%s: opened", c.url)
+			conn.Close()
+		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
+			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
+		case strings.Contains(err.Error(), ":wrong"):
+			t.Errorf("%s: the error has the password: %v", c.url, err)
+		}
+		if took := time.Since(start); took > 7*time.Second {
+			t.Errorf("%s: it took %v", c.url, took)
+		}
+	}
+	c := openURL(t, "amqp://127.0.0.1:1,"+addr) // one of them is enough
+	c.Close()
+}
+
+// TestRefusals: each is an error that names the thing, at once, and a message
+// that another user of the client publishes meanwhile gets through.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	addr := realserver.SharedRabbitMQ(t).Addr()
+	raw, err := amqp.Dial("amqp://guest:guest@" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	ch, err := raw.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("refusals other", true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ch.ExchangeDeclare("refusals other", "direct", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := openURL(t, "amqp://"+addr)
+	defer c.Close()
+	ctx := t.Context()
+	if _, err := c.Declare(ctx, &driver.Topology{Queues: []driver.Queue{{Name: "refusals"}}}, false); err != nil {
+		t.Fatal(err)
+	}
+	publish := func(r driver.Route, m driver.Message) error {
+		rs, err := c.Publish(ctx, []driver.Publishing{{Route: r, Message: &m, Mandatory: true}})
+		if err == nil {
+			err = rs[0].Err
+		}
+		return err
+	}
+	declare := func(t driver.Topology) error {
+		_, err := c.Declare(ctx, &t, false)
+		return err
+	}
+	here := driver.Route{Key: "refusals"}
+	for what, r := range map[string]struct {
+		err  error
+		want error
+		says string
+	}{
+		"another type of queue":    {declare(driver.Topology{Queues: []driver.Queue{{Name: "refusals other"}}}), lease.ErrConflict, "refusals other"},
+		"another kind of exchange": {declare(driver.Topology{Exchanges: []driver.Exchange{{Name: "refusals other", Kind: driver.Topic}}}), lease.ErrConflict, "refusals other"},
+		"another lease":            {declare(driver.Topology{Queues: []driver.Queue{{Name: "refusals", Lease: time.Minute}}}), lease.ErrConflict, "refusals"},
+		"priorities":               {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", MaxPriority: 3}}}), lease.ErrUnsupported, "max_priority"},
+		"dedup":                    {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", DedupWindow: time.Hour}}}), lease.ErrUnsupported, "dedup_window"},
+		"a stream":                 {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", Type: driver.Stream}}}), lease.ErrUnsupported, "type"},
+		"an unknown exchange":      {publish(driver.Route{Exchange: "refusals nobody"}, driver.Message{}), lease.ErrNotFound, "refusals nobody"},
+		"an unroutable message":    {publish(driver.Route{Key: "refusals nobody"}, driver.Message{}), driver.ErrUnroutable, ""},
+		"a body over the limit":    {publish(here, driver.Message{Body: make([]byte, driver.MaxBody+1)}), lease.ErrInvalid, "body"},
+		"a header without a type":  {publish(here, driver.Message{Headers: driver.Headers{"h": struct{}{}}}), lease.ErrInvalid, "headers[h]"},
+		"an order key":             {publish(here, driver.Message{OrderKey: "k"}), lease.ErrUnsupported, "order key"},
+		"a delay of an exchange":   {publish(driver.Route{Exchange: "refusals other", Key: "k"}, driver.Message{Delay: time.Second}), lease.ErrUnsupported, "refusals other"},
+		"a delay to nobody":        {publish(driver.Route{Key: "refusals nobody"}, driver.Message{Delay: time.Second}), driver.ErrUnroutable, ""},
+		"a delay of a year":        {publish(here, driver.Message{Delay: driver.MaxDelay}), lease.ErrInvalid, "delay"},
+	} {
+		if !errors.Is(r.err, r.want) || !strings.Contains(r.err.Error(), r.says) {
+			t.Errorf("%s: %v; want %v that says %q", what, r.err, r.want, r.says)
+		}
+	}
+	if err := publish(here, driver.Message{UserID: "somebody else", Body: []byte("goes on")}); err != nil {
+		t.Fatal(err)
+	}
+	ds, err := c.Receive(ctx, &driver.ReceiveRequest{Queue: "refusals", Consumer: "c", Max: 10})
+	if err != nil || len(ds) != 1 || ds[0].Message.UserID != "somebody else" {
+		t.Errorf("after all that: %+v %v", ds, err)
+	}
+}
+
+// TestExchangeDeleted: a message to an exchange that somebody has deleted behind
+// the client's back fails, and those around it do not.
+func TestExchangeDeleted(t *testing.T) {
+	t.Parallel()
+	addr := realserver.SharedRabbitMQ(t).Addr()
+	c, other := openURL(t, "amqp://"+addr), openURL(t, "amqp://"+addr)
+	defer c.Close()
+	defer other.Close()
+	ctx := t.Context()
+	top := driver.Topology{
+		Exchanges: []driver.Exchange{{Name: "deleted exchange", Kind: driver.Fanout}},
+		Queues:    []driver.Queue{{Name: "deleted exchange"}},
+		Bindings:  []driver.Binding{{Exchange: "deleted exchange", Queue: "deleted exchange"}},
+	}
+	if _, err := c.Declare(ctx, &top, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Delete(ctx, &driver.DeleteRequest{Exchange: "deleted exchange"}); err != nil {
+		t.Fatal(err)
+	}
+	plain := driver.Route{Key: "deleted exchange"}
+	rs, err := c.Publish(ctx, []driver.Publishing{
+		{Route: plain, Message: &driver.Message{ID: "1"}},
+		{Route: driver.Route{Exchange: "deleted exchange"}, Message: &driver.Message{ID: "2"}},
+		{Route: plain, Message: &driver.Message{ID: "3"}},
+	})
+	if err != nil || rs[0].Err != nil || !errors.Is(rs[1].Err, lease.ErrNotFound) || rs[2].Err != nil {
+		t.Errorf("receipts %+v, %v; want the second not found", rs, err)
+	}
+}
+
+// TestForeignQueue: a queue that another client declared can be used.
+func TestForeignQueue(t *testing.T) {
+	t.Parallel()
+	addr := realserver.SharedRabbitMQ(t).Addr()
+	raw, err := amqp.Dial("amqp://guest:guest@" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	ch, err := raw.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("foreign", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	err = ch.Publish("", "foreign", false, false, amqp.Publishing{Body: []byte("x"), Headers: amqp.Table{"small": int8(1), "nothing": nil, "f": float32(0.5)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := openURL(t, "amqp://"+addr)
+	defer c.Close()
+	for attempt := 1; attempt <= 3; attempt++ { // a classic queue counts nothing by itself
+		ds, err := c.Receive(t.Context(), &driver.ReceiveRequest{Queue: "foreign", Consumer: "c", Max: 1, Wait: 10 * time.Second})
+		if err != nil || len(ds) != 1 {
+			t.Fatalf("Receive: %v %v", ds, err)
+		}
+		d := ds[0]
+		if string(d.Message.Body) != "x" || d.Attempt != attempt || d.Message.Headers["small"] != int64(1) || d.Message.Headers["f"] != 0.5 {
+			t.Errorf("attempt %d is %+v with %+v", attempt, d, d.Message)
+		}
+		out, err := c.Settle(t.Context(), []driver.Settlement{{Ref: d.Ref, Verb: driver.Nack}})
+		if err != nil || out[0].Err != nil {
+			t.Fatalf("Settle: %v %v", out, err)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/lockkeeper/lockkeeper/queue"
+)
+
+// traffic is a publisher and a consumer of numbered messages.
+type traffic struct {
+	t     *testing.T
+	name  string
+	stop  chan struct{} // closed: no more numbers
+	mu    sync.Mutex
+	next  int         // number to be published; those below are confirmed
+	seen  map[int]int // how often each was handled
+	first []int       // in the order in which they were handled first
+	again int         // publishes of unknown outcome, which were made again
+	moved chan struct{}
+}
+
+// quiet are brokers that do not report what a test breaks.
+var quiet = &queue.Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), RetryFor: time.Minute}
+
+func openBroker(t *testing.T, url string) *queue.Broker {
+	t.Helper()
+	b := queue.New(openURL(t, url), quiet)
+	t.Cleanup(func() { _ = b.Close() }) // what it could not hand back is no concern here
+	return b
+}
+
+func newTraffic(t *testing.T, b *queue.Broker, name string) *traffic {
+	t.Helper()
+	if err := b.Declare(t.Context(), &queue.Topology{Queues: []queue.QueueSpec{{Name: name}}}); err != nil {
+		t.Fatal(err)
+	}
+	return &traffic{t: t, name: name, stop: make(chan struct{}), seen: map[int]int{}, moved: make(chan struct{}, 1)}
+}
+
+// publish publishes numbers in batches of ten, each batch until it is confirmed.
+func (tr *traffic) publish(ctx context.Context, b *queue.Broker) error {
+	for {
+		select {
+		case <-tr.stop:
+			return nil
+		default:
+		}
+		tr.mu.Lock()
+		n := tr.next
+		tr.mu.Unlock()
+		var ms []*queue.Message
+		for i := range 10 {
+			ms = append(ms, &queue.Message{ID: strconv.Itoa(n + i), Body: []byte(strconv.Itoa(n + i))})
+		}
+		if _, err := b.Publish(ctx, queue.Route{Key: tr.name}, ms...); err != nil {
+			if ctx.Err() != nil || !errors.Is(err, queue.ErrUnknown) && !errors.Is(err, queue.ErrUnavailable) {
+				return err
+			}
+			tr.mu.Lock()
+			tr.again++
+			tr.mu.Unlock()
+			continue
+		}
+		tr.mu.Lock()
+		tr.next += len(ms)
+		tr.mu.Unlock()
+	}
+}
+
+// handle notes a message.
+func (tr *traffic) handle(_ context.Context, d *queue.Delivery) error {
+	n, err := strconv.Atoi(string(d.Message.Body))
+	if err != nil || d.Message.ID != string(d.Message.Body) {
+		tr.t.Errorf("message %q came with the body %q", d.Message.ID, d.Message.Body)
+		return nil
+	}
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	if tr.seen[n]++; tr.seen[n] == 1 {
+		tr.first = append(tr.first, n)
+	}
+	select {
+	case tr.moved <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// run has traffic while faults happens, and then waits until everything that
+// was confirmed has been handled.
+func (tr *traffic) run(publisher, consumer *queue.Broker, faults func()) {
+	tr.t.Helper()
+	ctx, cancel := context.WithTimeout(tr.t.Context(), 3*time.Minute)
+	defer cancel()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	serving, end := context.WithCancel(ctx)
+	defer end()
+	wg.Go(func() {
+		err := consumer.Serve(serving, tr.name, tr.handle, &queue.ServeOptions{Concurrency: 1, Prefetch: 50})
+		if err != nil && serving.Err() == nil {
+			tr.t.Errorf("Serve: %v", err)
+		}
+	})
+	published := make(chan error, 1)
+	wg.Go(func() { published <- tr.publish(ctx, publisher) })
+	faults()
+	close(tr.stop)
+	if err := <-published; err != nil {
+		tr.t.Fatalf("Publish: %v", err)
+	}
+	for !tr.complete() {
+		select {
+		case <-tr.moved:
+		case <-ctx.Done():
+			tr.mu.Lock()
+			tr.t.Errorf("%d of %d confirmed messages were handled: the others are lost", len(tr.first), tr.next)
+			tr.mu.Unlock()
+			return
+		}
+	}
+	tr.report()
+}
+
+func (tr *traffic) complete() bool {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return len(tr.first) >= tr.next
+}
+
+// report says how much came twice, and fails if the order was not that of the
+// publisher.
+func (tr *traffic) report() {
+	tr.t.Helper()
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	twice := 0
+	for _, n := range tr.seen {
+		twice += n - 1
+	}
+	disorder := 0
+	for i := 1; i < len(tr.first); i++ {
+		if tr.first[i] < tr.first[i-1] {
+			disorder++
+		}
+	}
+	tr.t.Logf("%d confirmed, 0 lost, %d handled again, %d out of order, %d publishes made again", tr.next, twice, disorder, tr.again)
+	if disorder > 0 {
+		tr.t.Errorf("%d messages were first handled after a later one", disorder)
+	}
+}
+
+// progress waits until that many more messages were handled.
+func (tr *traffic) progress(n int) {
+	tr.t.Helper()
+	count := func() int {
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return len(tr.first)
+	}
+	goal := count() + n
+	for end := time.Now().Add(time.Minute); count() < goal; {
+		if time.Now().After(end) {
+			tr.t.Fatalf("the traffic stands still at %d messages", count())
+		}
+		time.Sleep(5 * time.Millisecond) //nolint:forbidigo // polls up to a deadline
+	}
+}
