@@ -86,10 +86,10 @@ func (s *source) receive(r *driver.ReceiveRequest, left <-chan struct{}) ([]driv
 	}
 	w := s.enter(r.Consumer)
 	defer s.leave(w)
-	timer := time.NewTimer(r.Wait)
-	defer timer.Stop()
+	over, cancel := context.WithTimeout(s.c.ctx, r.Wait)
+	defer cancel()
 	for {
-		msgs, in, err := s.wait(r, w, timer.C, left)
+		msgs, in, err := s.wait(r, w, over.Done(), left)
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +138,7 @@ func (s *source) take(r *driver.ReceiveRequest, left <-chan struct{}) ([]driver.
 }
 
 // wait subscribes until something comes, and returns all that came.
-func (s *source) wait(r *driver.ReceiveRequest, w *waiter, over <-chan time.Time, left <-chan struct{}) ([]amqp.Delivery, *inbox, error) {
+func (s *source) wait(r *driver.ReceiveRequest, w *waiter, over, left <-chan struct{}) ([]amqp.Delivery, *inbox, error) {
 	in, tag, msgs, err := s.subscribe(r.Max)
 	if err != nil {
 		return nil, nil, err
@@ -153,7 +153,8 @@ func (s *source) wait(r *driver.ReceiveRequest, w *waiter, over <-chan time.Time
 	case <-over:
 	case <-left:
 	case <-w.left:
-	case <-s.c.ctx.Done():
+	}
+	if s.c.isClosed() {
 		return nil, nil, lease.ErrClosed
 	}
 	s.mu.Lock()
