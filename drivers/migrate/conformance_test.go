@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"
 	_ "github.com/lockkeeper/lockkeeper/drivers/redis"
 	_ "github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"

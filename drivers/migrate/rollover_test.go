@@ -184,6 +184,12 @@ func rollOver(t *testing.T, from, to string) {
 	t.Logf("%d writes, the longest time without a grant was %v", writes, time.Duration(f.gap.Load()))
 }
 
+func TestRollOverFromRedisToEtcd(t *testing.T) {
+	t.Parallel()
+	rollOver(t, "redis://"+realserver.SharedRedis(t).Addr()+"?timeout=10s&prefix=roll:",
+		"etcd://"+realserver.SharedEtcd(t).Addr()+"/roll?timeout=10s"+lifted)
+}
+
 func TestRollOverFromRedisToTheEngine(t *testing.T) {
 	t.Parallel()
 	rollOver(t, "redis://"+realserver.StartRedis(t).Addr()+"?timeout=10s", "file://"+t.TempDir()+"?min_ttl=1s"+lifted)

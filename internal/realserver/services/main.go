@@ -34,6 +34,7 @@ type service struct {
 // services are all of them, quick ones first.
 var services = []service{
 	{"redis", "REDIS_URL", func(t testing.TB) string { t.Helper(); return "redis://" + realserver.StartRedis(t).Addr() }},
+	{"etcd", "ETCD_URL", func(t testing.TB) string { t.Helper(); return "etcd://" + realserver.StartEtcd(t).Addr() }},
 	{"rabbitmq", "RABBITMQ_URL", func(t testing.TB) string {
 		t.Helper()
 		return "amqp://guest:guest@" + realserver.StartRabbitMQ(t).Addr()
