@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper/drivers/etcd"
 	"github.com/lockkeeper/lockkeeper/drivers/redis"
 	"github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/lock"
@@ -25,6 +26,7 @@ func lockProfiles() []driver.Profile {
 	return slices.Concat(
 		engine.LockProfiles(),
 		redis.Profiles(),
+		etcd.Profiles(),
 	)
 }
 

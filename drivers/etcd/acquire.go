@@ -107,7 +107,7 @@ func (a *acquiring) takeFree(ctx context.Context, s *snapshot) (*driver.Grant, *
 			t.demands = append(t.demands, noneAfter(base+kindGrant, base+kindPastPlace, s.revision))
 		case a.r.Mode == driver.Shared:
 			t.demands = append(t.demands, none(base+kindExclusive, base+kindPastPlace),
-				absent(grantKey(base, driver.Shared, a.r.Holder)))
+				absent(grantKey(base, kindShared, a.r.Holder)))
 		default:
 			t.demands = append(t.demands, none(base+kindGrant, base+kindPastPlace))
 		}
@@ -151,7 +151,7 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 	}
 	var later []clientv3.Op
 	for i, base := range a.bases {
-		t.then = append(t.then, clientv3.OpPut(grantKey(base, r.Mode, r.Holder), record, clientv3.WithLease(held[i].id)))
+		t.then = append(t.then, clientv3.OpPut(grantKey(base, kindOf(r), r.Holder), record, clientv3.WithLease(held[i].id)))
 		if order != 0 {
 			t.then = append(t.then, clientv3.OpDelete(placeKey(base, order, r.Holder)))
 			later = append(later, clientv3.OpDelete(waiterKey(base, r.Holder)))
@@ -207,7 +207,7 @@ func (a *acquiring) record(held []*etcdLease) (text string, ttl time.Duration, e
 		ttl = min(ttl, l.left(a.began)-r.LockDelay)
 	}
 	g := &grantRecord{
-		ID: r.ID, TTL: ttl, Delay: r.LockDelay, Seconds: seconds(r.TTL + r.LockDelay),
+		Holder: r.Holder, ID: r.ID, TTL: ttl, Delay: r.LockDelay, Seconds: seconds(r.TTL + r.LockDelay),
 		Since: time.Now().UnixMilli(), Meta: r.Meta, Value: r.Value,
 	}
 	if r.Permits > 1 {
@@ -240,10 +240,6 @@ func (a *acquiring) join(ctx context.Context, s *snapshot) (*driver.Grant, *driv
 	t := &txn{or: a.lookIfRoom(0)}
 	for _, base := range a.bases {
 		t.demands = append(t.demands, absent(waiterKey(base, a.r.Holder)))
-		if 3*len(a.bases) <= maxOps {
-			t.demands = append(t.demands, absent(grantKey(base, driver.Exclusive, a.r.Holder)),
-				absent(grantKey(base, driver.Shared, a.r.Holder)))
-		}
 	}
 	t.then = a.puts(w, id)
 	t.then = append(t.then, a.lookIfRoom(a.order)...)
@@ -380,7 +376,7 @@ func (a *acquiring) takeTurn(ctx context.Context, s *snapshot) (*driver.Grant, *
 			t.demands = append(t.demands, none(blocking(base, a.r.Mode), mine))
 		}
 		if a.r.Mode == driver.Shared && 3*len(a.bases) <= maxOps {
-			t.demands = append(t.demands, absent(grantKey(base, driver.Shared, a.r.Holder)))
+			t.demands = append(t.demands, absent(grantKey(base, kindShared, a.r.Holder)))
 		}
 	}
 	return a.grant(ctx, t, a.order)

@@ -151,8 +151,8 @@ func (c *conn) cancelOnce(ctx context.Context, r *driver.Request) (bool, error) 
 	var gets []clientv3.Op
 	for i := range r.Names() {
 		base := c.base(r.NameAt(i))
-		gets = append(gets, clientv3.OpGet(grantKey(base, driver.Exclusive, r.Holder)),
-			clientv3.OpGet(grantKey(base, driver.Shared, r.Holder)), clientv3.OpGet(waiterKey(base, r.Holder)))
+		gets = append(gets, grantGets(base, r.Holder)...)
+		gets = append(gets, clientv3.OpGet(waiterKey(base, r.Holder)))
 	}
 	answers, _, err := c.read(ctx, gets)
 	if err != nil {
@@ -161,11 +161,15 @@ func (c *conn) cancelOnce(ctx context.Context, r *driver.Request) (bool, error) 
 	t := &txn{}
 	var freed []clientv3.LeaseID
 	for i, answer := range answers {
-		kv, base := first(answer), c.base(r.NameAt(i/3))
+		n := len(grantKinds) + 1
+		kv, base := first(answer), c.base(r.NameAt(i/n))
 		if kv == nil {
 			continue
 		}
-		if i%3 < 2 {
+		if i%n < len(grantKinds) {
+			if !isOf(kv.Value, r.Holder) {
+				continue
+			}
 			g, err := decodeGrant(kv.Value)
 			if err != nil {
 				return false, err

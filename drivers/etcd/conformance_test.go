@@ -4,14 +4,19 @@ import (
 	"context"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 	"github.com/lockkeeper/lockkeeper/lock/locktest"
 )
 
 func TestMain(m *testing.M) {
+	if drivertest.PlayRole() {
+		return
+	}
 	os.Exit(realserver.Run(m))
 }
 
@@ -28,20 +33,41 @@ func openURL(t testing.TB, url string) driver.Conn {
 	return c
 }
 
+// TestSingle reaches the server through a proxy for each connection, so that
+// one of them can be cut. The server is its own: the suite kills it.
 func TestSingle(t *testing.T) {
-	t.Parallel() // it mostly waits for leases to run out
-	s := realserver.SharedEtcd(t)
+	t.Parallel()         // it mostly waits for leases to run out
+	var proxies sync.Map // driver.Conn -> *drivertest.Proxy
+	s := realserver.StartEtcd(t)
 	locktest.Run(t, locktest.Harness{
-		Open:    func(t testing.TB) driver.Conn { return openURL(t, "etcd://"+s.Addr()+patient) },
+		Open: func(t testing.TB) driver.Conn {
+			p := drivertest.NewProxy(t, s.Addr())
+			c := openURL(t, "etcd://"+p.Addr()+patient)
+			proxies.Store(c, p)
+			return c
+		},
 		Restart: func(t testing.TB) { s.Restart(t) },
+		Cut: func(t testing.TB, c driver.Conn, cut bool) {
+			v, _ := proxies.Load(c)
+			p, ok := v.(*drivertest.Proxy)
+			switch {
+			case !ok:
+				t.Fatal("not a connection of this harness")
+			case cut:
+				p.Swallow(drivertest.ToServer, drivertest.ToClient)
+			default:
+				p.Heal()
+			}
+		},
 	})
 }
 
 func TestCluster(t *testing.T) {
 	t.Parallel()
-	c := realserver.SharedEtcdCluster(t)
+	c := realserver.StartEtcdCluster(t)
 	locktest.Run(t, locktest.Harness{
 		Open:    func(t testing.TB) driver.Conn { return openURL(t, "etcd://"+strings.Join(c.Addrs(), ",")+patient) },
 		Restart: func(t testing.TB) { c.Restart(t) },
+		Waiters: 300, // TestThousandWaiters has them all
 	})
 }

@@ -51,30 +51,6 @@ func newConn(client *clientv3.Client, o *Options) *conn {
 	return c
 }
 
-func capabilities(o *Options) driver.Caps {
-	return driver.Caps{
-		Backend:    "etcd",
-		Fenced:     true,
-		FIFO:       true,
-		Shared:     true,
-		Permits:    true,
-		LockDelay:  true,
-		Meta:       true,
-		Resume:     true,
-		Revoke:     true,
-		Break:      true,
-		Multi:      true,
-		Election:   true,
-		Watch:      true,
-		Loss:       driver.LossBeforeGrant,
-		Clock:      driver.ClockMonotonic,
-		DeadWaiter: o.Session + expiryLag,
-		MinTTL:     MinTTL,
-		MaxTTL:     MaxTTL,
-		Durable:    true,
-	}
-}
-
 // Caps implements driver.Conn.
 func (c *conn) Caps() driver.Caps { return c.caps }
 

@@ -26,14 +26,16 @@
 //
 // Each step is one transaction. Keys are PREFIX, the name, a zero byte, and
 //
-//	hx HOLDER        an exclusive grant, or one of a semaphore's
+//	hx               the exclusive grant
 //	hs HOLDER        a shared grant
+//	hz HOLDER        a grant of a semaphore
 //	q NUMBER HOLDER  a place in the line
 //	w HOLDER         which place a waiter has
 //	b TOKEN          a grant that was broken, kept while its holder may
 //	                 believe to hold, and a minute
 //
-// without the spaces. Values are JSON. Every key hangs on a lease, so that
+// without the spaces. Values are JSON, those of grants behind the holder and a
+// zero byte. Every key hangs on a lease, so that
 // nothing is left of a name when it is free, nor of a client that dies.
 //
 // Each grant has a lease at etcd of its own, with the TTL that was asked for,
@@ -72,7 +74,9 @@
 // too. A grant that was waited for costs four writes in all (the first attempt,
 // the place, the grant, the release), two reads or three, and two watches,
 // whatever the length of the line; but finding the one ahead costs the server
-// a walk over the line. Renewals are no writes: a read for up to 32 grants, and
+// a walk over the line. Until it compacts, etcd also walks over the keys that
+// have been deleted: a line in which many wait wants an etcd that is told to
+// (--auto-compaction-retention), as every one is that is written to. Renewals are no writes: a read for up to 32 grants, and
 // a message for each. A List reads the keys of the names of its page, and asks
 // for the lease of each grant.
 //

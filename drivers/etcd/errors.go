@@ -48,6 +48,9 @@ func classify(err error, writes bool) error {
 	if errors.As(err, &answer) && answer.Code() != codes.Unavailable {
 		return err
 	}
+	if status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "larger than max") {
+		return fmt.Errorf("%w: %w", lease.ErrLimit, err) // the client did not send it
+	}
 	if !writes || neverSent(err) {
 		return fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
 	}

@@ -46,27 +46,23 @@ func (c *conn) find(ctx context.Context, refs []driver.Ref) ([]held, error) {
 		for i := from; i < end; i++ {
 			base := c.base(refs[i].Name)
 			token, _ := c.strip(refs[i].Token)
-			gets = append(gets, clientv3.OpGet(grantKey(base, driver.Exclusive, refs[i].Holder)),
-				clientv3.OpGet(grantKey(base, driver.Shared, refs[i].Holder)),
-				clientv3.OpGet(brokenKey(base, token), clientv3.WithKeysOnly()))
+			gets = append(gets, grantGets(base, refs[i].Holder)...)
+			gets = append(gets, clientv3.OpGet(brokenKey(base, token), clientv3.WithKeysOnly()))
 		}
 		answers, _, err := c.read(ctx, gets)
 		if err != nil {
 			return err
 		}
 		for i := from; i < end; i++ {
-			of := answers[3*(i-from):]
+			of := answers[(len(grantKinds)+1)*(i-from):]
 			token, ok := c.strip(refs[i].Token)
-			for _, kv := range []*mvccpb.KeyValue{first(of[0]), first(of[1])} {
-				if !ok || kv == nil || kv.CreateRevision != token {
-					continue
-				}
+			if kv, _ := ownGrant(of, refs[i].Holder); ok && kv != nil && kv.CreateRevision == token {
 				out[i].kv = kv
 				if out[i].record, err = decodeGrant(kv.Value); err != nil {
 					return err
 				}
 			}
-			out[i].broken = ok && first(of[2]) != nil
+			out[i].broken = ok && first(of[len(grantKinds)]) != nil
 		}
 		return nil
 	})
@@ -214,18 +210,18 @@ func (c *conn) releasing(r *driver.Ref) (*txn, bool) {
 		return nil, false
 	}
 	base := c.base(r.Name)
-	exclusive, shared := grantKey(base, driver.Exclusive, r.Holder), grantKey(base, driver.Shared, r.Holder)
-	ours := func(key string) []clientv3.Cmp {
-		return []clientv3.Cmp{created(key, token), clientv3.Compare(clientv3.Value(key), "<", plainMark)}
+	t := &txn{or: grantGets(base, r.Holder)}
+	for _, kind := range grantKinds {
+		key := grantKey(base, kind, r.Holder)
+		ours := append(isHeldBy(key, r.Holder), created(key, token))
+		gone := []clientv3.Op{clientv3.OpDelete(key, clientv3.WithPrevKV())}
+		if kind == kindExclusive {
+			t.demands, t.then = ours, gone
+		} else {
+			t.or = append(t.or, clientv3.OpTxn(ours, gone, nil))
+		}
 	}
-	return &txn{
-		demands: ours(exclusive),
-		then:    []clientv3.Op{clientv3.OpDelete(exclusive, clientv3.WithPrevKV())},
-		or: []clientv3.Op{
-			clientv3.OpGet(exclusive), clientv3.OpGet(shared),
-			clientv3.OpTxn(ours(shared), []clientv3.Op{clientv3.OpDelete(shared, clientv3.WithPrevKV())}, nil),
-		},
-	}, true
+	return t, true
 }
 
 // released reads the answer to releasing, and releases what has a lock-delay.
@@ -233,14 +229,14 @@ func (c *conn) released(ctx context.Context, r *driver.Ref, answer *etcdserverpb
 	if answer.Succeeded {
 		return c.deleted(answer.Responses[0].GetResponseDeleteRange())
 	}
-	if inner := answer.Responses[2].GetResponseTxn(); inner.Succeeded {
-		return c.deleted(inner.Responses[0].GetResponseDeleteRange())
+	for _, other := range answer.Responses[len(grantKinds):] {
+		if inner := other.GetResponseTxn(); inner.Succeeded {
+			return c.deleted(inner.Responses[0].GetResponseDeleteRange())
+		}
 	}
 	token, _ := c.strip(r.Token)
-	for _, read := range answer.Responses[:2] {
-		if kv := first(read.GetResponseRange()); kv != nil && kv.CreateRevision == token {
-			return c.releaseDelayed(ctx, kv)
-		}
+	if kv, _ := ownGrant(ranges(answer.Responses), r.Holder); kv != nil && kv.CreateRevision == token {
+		return c.releaseDelayed(ctx, kv)
 	}
 	return lease.ErrNotHeld
 }

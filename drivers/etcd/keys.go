@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -22,7 +24,8 @@ const (
 	kindBroken    = "b"  // and the token of a broken grant
 	kindGrant     = "h"  // all holders: from here
 	kindShared    = "hs" // and a holder
-	kindExclusive = "hx" // and a holder
+	kindExclusive = "hx" // and no more: there is one
+	kindPermit    = "hz" // and a holder of a semaphore
 	kindPastGrant = "i"
 	kindPlace     = "q" // and the number of the place, and the waiter: the line
 	kindPastPlace = "r"
@@ -35,12 +38,48 @@ const orderDigits = 16
 // base begins all keys of a name.
 func (c *conn) base(name string) string { return c.prefix + name + separator }
 
-// grantKey is the key of a grant.
-func grantKey(base string, m driver.Mode, holder string) string {
-	if m == driver.Shared {
-		return base + kindShared + holder
+// grantKinds are those of grants.
+var grantKinds = []string{kindExclusive, kindShared, kindPermit}
+
+// kindOf is the kind of a request's grant.
+func kindOf(r *driver.Request) string {
+	switch {
+	case r.Mode == driver.Shared:
+		return kindShared
+	case r.Permits > 1:
+		return kindPermit
+	default:
+		return kindExclusive
 	}
-	return base + kindExclusive + holder
+}
+
+// grantKey is the key of a grant. That of an exclusive one is the same for all
+// holders: until it compacts, etcd walks over every key that a name ever had.
+func grantKey(base, kind, holder string) string {
+	if kind == kindExclusive {
+		return base + kind
+	}
+	return base + kind + holder
+}
+
+// grantGets reads the keys that the grant of a holder can have.
+func grantGets(base, holder string) []clientv3.Op {
+	var gets []clientv3.Op
+	for _, kind := range grantKinds {
+		gets = append(gets, clientv3.OpGet(grantKey(base, kind, holder)))
+	}
+	return gets
+}
+
+// ownGrant returns the holder's grant among the answers to grantGets, and its
+// kind.
+func ownGrant(answers []*etcdserverpb.RangeResponse, holder string) (*mvccpb.KeyValue, string) {
+	for i, kind := range grantKinds {
+		if kv := first(answers[i]); kv != nil && isOf(kv.Value, holder) {
+			return kv, kind
+		}
+	}
+	return nil, ""
 }
 
 // blocking returns where the keys begin that keep a request of a mode from the
@@ -67,8 +106,7 @@ func placeKey(base string, order int64, holder string) string {
 // key is a key taken apart.
 type key struct{ name, kind, rest string }
 
-// parseKey takes a key apart. rest is the holder of a grant, with its mode as
-// the kind, or of a place.
+// parseKey takes a key apart. rest is the holder of a place.
 func (c *conn) parseKey(b []byte) (key, bool) {
 	s, ok := strings.CutPrefix(string(b), c.prefix)
 	name, rest, ok2 := strings.Cut(s, separator)
@@ -76,7 +114,7 @@ func (c *conn) parseKey(b []byte) (key, bool) {
 		return key{}, false
 	}
 	switch {
-	case strings.HasPrefix(rest, kindShared), strings.HasPrefix(rest, kindExclusive):
+	case strings.HasPrefix(rest, kindGrant) && len(rest) > 1:
 		return key{name, rest[:2], rest[2:]}, true
 	case strings.HasPrefix(rest, kindPlace) && len(rest) > 1+orderDigits:
 		return key{name, kindPlace, rest[1+orderDigits:]}, true
@@ -106,6 +144,15 @@ func present(key string) clientv3.Cmp {
 // created demands that a key is the one that was created at a revision.
 func created(key string, revision int64) clientv3.Cmp {
 	return clientv3.Compare(clientv3.CreateRevision(key), "=", revision)
+}
+
+// isHeldBy demands that the value of a grant's key is that of a holder, without a
+// lock-delay.
+func isHeldBy(key, holder string) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.Value(key), ">", holder+separator),
+		clientv3.Compare(clientv3.Value(key), "<", holder+separator+plainMark),
+	}
 }
 
 // unchanged demands that a key is as it was at a revision.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -94,7 +95,7 @@ func (c *conn) scan(ctx context.Context, prefix, after string, most int) ([]stri
 				continue
 			}
 			last = k.name
-			used := k.kind == kindShared || k.kind == kindExclusive || k.kind == kindPlace
+			used := k.kind == kindPlace || strings.HasPrefix(k.kind, kindGrant)
 			if used && (len(names) == 0 || names[len(names)-1] != k.name) && (most == 0 || len(names) < most) {
 				names = append(names, k.name)
 			}
@@ -205,7 +206,7 @@ func (c *conn) info(ctx context.Context, name string, grants, line *etcdserverpb
 			continue
 		}
 		in.Grants = append(in.Grants, driver.GrantInfo{
-			Holder: k.rest, Token: c.dress(kv.CreateRevision), Mode: mode, Held: max(0, now.Sub(time.UnixMilli(g.Since))),
+			Holder: g.Holder, Token: c.dress(kv.CreateRevision), Mode: mode, Held: max(0, now.Sub(time.UnixMilli(g.Since))),
 			Remaining: max(almostGone, min(rest-g.Delay, g.TTL)), TTL: g.TTL, Revoked: g.Revoked, Meta: g.Meta, Value: g.Value,
 		})
 	}

@@ -7,7 +7,9 @@ import (
 	"strings"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
 
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
@@ -108,7 +110,25 @@ func connect(ctx context.Context, client *clientv3.Client, o *Options, owned boo
 // prefix may be read.
 func (c *conn) check(ctx context.Context) error {
 	_, _, err := c.read(ctx, []clientv3.Op{clientv3.OpGet(c.prefix, clientv3.WithPrefix(), clientv3.WithLimit(1), clientv3.WithKeysOnly())})
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		if why := c.ask(ctx); why != nil {
+			err = fmt.Errorf("%w: %w", lease.ErrUnavailable, why)
+		}
+	}
 	return explain(err)
+}
+
+// askTime bounds ask.
+const askTime = 300 * time.Millisecond
+
+// ask returns why there is no connection: the client's own calls wait for one,
+// and only tell that they have waited.
+func (c *conn) ask(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	_, err := etcdserverpb.NewKVClient(c.client.ActiveConnection()).Range(ctx,
+		&etcdserverpb.RangeRequest{Key: []byte(c.prefix), KeysOnly: true}, grpc.WaitForReady(false))
+	return err
 }
 
 // explain adds to an error of the first call what it most likely means.

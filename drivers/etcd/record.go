@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -13,8 +14,10 @@ import (
 )
 
 // grantRecord is the value of a grant's key. Its token is the revision that
-// created the key, and its end that of the key's lease.
+// created the key, and its end that of the key's lease. The value is the
+// holder, a zero byte, and the rest as JSON.
 type grantRecord struct {
+	Holder  string            `json:"-"`
 	ID      string            `json:"id"`                // of the request
 	TTL     time.Duration     `json:"ttl"`               // what was given, in ns
 	Delay   time.Duration     `json:"delay,omitempty"`   // the lock-delay, in ns
@@ -28,9 +31,9 @@ type grantRecord struct {
 }
 
 // A grant with a lock-delay is not released without a look at how much is left
-// of its lease. So that a release can tell by a comparison of values, its
-// record begins with delayMark, and plainMark lies between that and the brace
-// that begins the others.
+// of its lease. So that a release can tell by a comparison of values, its JSON
+// has delayMark before it, and plainMark lies between that and the brace that
+// begins the others.
 const (
 	delayMark = "~"
 	plainMark = "|"
@@ -42,22 +45,22 @@ func (g *grantRecord) encode() (string, error) {
 		return "", lease.Invalidf("meta", "cannot be stored: %v", err)
 	}
 	if g.Delay > 0 {
-		return delayMark + string(b), nil
+		return g.Holder + separator + delayMark + string(b), nil
 	}
-	return string(b), nil
+	return g.Holder + separator + string(b), nil
 }
 
 func decodeGrant(b []byte) (*grantRecord, error) {
-	text := b
-	if len(b) > 0 && b[0] == delayMark[0] {
-		text = b[1:]
-	}
-	var g grantRecord
-	if err := json.Unmarshal(text, &g); err != nil {
+	holder, text, _ := bytes.Cut(b, []byte(separator))
+	g := grantRecord{Holder: string(holder)}
+	if err := json.Unmarshal(bytes.TrimPrefix(text, []byte(delayMark)), &g); err != nil {
 		return nil, fmt.Errorf("the record of a grant cannot be read: %w: %q", err, b)
 	}
 	return &g, nil
 }
+
+// isOf reports whether a grant's value is that of a holder.
+func isOf(value []byte, holder string) bool { return bytes.HasPrefix(value, []byte(holder+separator)) }
 
 // permits returns how many grants the name admits.
 func (g *grantRecord) permits() int { return max(1, g.Permits) }

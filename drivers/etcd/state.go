@@ -31,17 +31,16 @@ type snapshot struct {
 }
 
 // readsPerName is how many reads tell the state of a name.
-const readsPerName = 5
+const readsPerName = 6
 
 // look returns the reads for the state of all names. order is the request's
 // place, 0 for none.
 func (a *acquiring) look(order int64) []clientv3.Op {
 	ops := make([]clientv3.Op, 0, readsPerName*len(a.bases))
 	for _, base := range a.bases {
+		ops = append(ops, grantGets(base, a.r.Holder)...)
 		ops = append(
 			ops,
-			clientv3.OpGet(grantKey(base, driver.Exclusive, a.r.Holder)),
-			clientv3.OpGet(grantKey(base, driver.Shared, a.r.Holder)),
 			clientv3.OpGet(waiterKey(base, a.r.Holder)),
 			clientv3.OpGet(blocking(base, a.r.Mode), clientv3.WithRange(base+kindPastGrant), clientv3.WithLimit(1)),
 		)
@@ -56,19 +55,17 @@ func (a *acquiring) look(order int64) []clientv3.Op {
 }
 
 // see makes a snapshot of the answers to look.
-func see(answers []*etcdserverpb.RangeResponse, revision int64) *snapshot {
+func (a *acquiring) see(answers []*etcdserverpb.RangeResponse, revision int64) *snapshot {
 	s := &snapshot{revision: revision, names: make([]nameState, len(answers)/readsPerName)}
 	for i := range s.names {
 		n, of := &s.names[i], answers[i*readsPerName:]
-		n.mode = driver.Exclusive
-		if n.own = first(of[0]); n.own == nil {
-			if n.own = first(of[1]); n.own != nil {
-				n.mode = driver.Shared
-			}
+		var kind string
+		if n.own, kind = ownGrant(of, a.r.Holder); kind == kindShared {
+			n.mode = driver.Shared
 		}
-		n.waiter = first(of[2])
-		n.holder, n.holders = first(of[3]), of[3].Count
-		n.ahead, n.waiting = first(of[4]), of[4].Count
+		n.waiter = first(of[3])
+		n.holder, n.holders = first(of[4]), of[4].Count
+		n.ahead, n.waiting = first(of[5]), of[5].Count
 	}
 	return s
 }
@@ -84,7 +81,7 @@ func first(r *etcdserverpb.RangeResponse) *mvccpb.KeyValue {
 // was too much for one transaction.
 func (a *acquiring) seeAfter(ctx context.Context, answer *clientv3.TxnResponse, order int64) (*snapshot, error) {
 	if a.looksAtOnce() {
-		return see(ranges(answer.Responses), answer.Header.Revision), nil
+		return a.see(ranges(answer.Responses), answer.Header.Revision), nil
 	}
 	return a.seeNow(ctx, order)
 }
@@ -95,7 +92,7 @@ func (a *acquiring) seeNow(ctx context.Context, order int64) (*snapshot, error) 
 	if err != nil {
 		return nil, err
 	}
-	return see(answers, revision), nil
+	return a.see(answers, revision), nil
 }
 
 // looksAtOnce reports whether a transaction has room for the look besides what
