@@ -16,6 +16,7 @@ var (
 	rounds = flag.Int("rounds", 5, "of the whole form: how often each line is measured")
 	only   = flag.String("lines", "", "measure only lines whose key matches")
 	out    = flag.String("out", "", "of the whole form: write the results to this file")
+	more   = flag.Bool("append", false, "add the rounds to those that the file has from an earlier run")
 )
 
 func TestMain(m *testing.M) {
@@ -51,6 +52,14 @@ func TestBench(t *testing.T) {
 	}
 	if !*whole {
 		return
+	}
+	if *more {
+		before, err := Read(*out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before.Append(r)
+		r = before
 	}
 	if *out != "" {
 		if err := r.Write(*out); err != nil {

@@ -66,13 +66,13 @@ func (f *flow) each() {
 
 // runFlow sends messages through a queue for span, from several publishers to
 // as many consumers at once, and measures until the last one is acked.
-func runFlow(open makeCourier, size, publishers, consumers int) func(testing.TB, *Servers, time.Duration) Figures {
+func runFlow(open makeCourier, size, consumers int) func(testing.TB, *Servers, time.Duration) Figures {
 	return func(t testing.TB, s *Servers, span time.Duration) Figures {
 		t.Helper()
 		c, pid := open(t, s)
-		pass(t, c, time.Duration(warmup*float64(span)), size, publishers, consumers)
+		pass(t, c, time.Duration(warmup*float64(span)), size, consumers)
 		resetPeakRSS(t, pid)
-		n, took := pass(t, c, span, size, publishers, consumers)
+		n, took := pass(t, c, span, size, consumers)
 		f := Figures{Rate: float64(n) / took.Seconds(), PeakRSS: peakRSS(t, pid)}
 		if size == largeBody {
 			f[MiBRate] = f[Rate]
@@ -83,7 +83,7 @@ func runFlow(open makeCourier, size, publishers, consumers int) func(testing.TB,
 }
 
 // pass is one pass of messages; without consumers they stay in the queue.
-func pass(t testing.TB, c courier, span time.Duration, size, publishers, consumers int) (n int64, took time.Duration) {
+func pass(t testing.TB, c courier, span time.Duration, size, consumers int) (n int64, took time.Duration) {
 	t.Helper()
 	f := &flow{most: max(flowBytes/int64(size), flowLeast), empty: make(chan struct{}, 1)}
 	if consumers == 0 {

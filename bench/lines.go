@@ -91,15 +91,15 @@ func rabbitLines() []*Line {
 	return []*Line{
 		{
 			Key: rabbitFlow, On: "RabbitMQ", What: "256 B through a quorum queue", Durability: synced, Span: flowing,
-			Run: runFlow(rabbitOf("quorum"), smallBody, publishers, consumers),
+			Run: runFlow(rabbitOf("quorum"), smallBody, consumers),
 		},
 		{
 			Key: "rabbitmq/classic/flow", On: "RabbitMQ", What: "256 B through a durable classic queue", Durability: sometimes, Span: flowing,
-			Run: runFlow(rabbitOf("classic"), smallBody, publishers, consumers),
+			Run: runFlow(rabbitOf("classic"), smallBody, consumers),
 		},
 		{
 			Key: "rabbitmq/quorum/bodies", On: "RabbitMQ", What: "1 MiB through a quorum queue", Durability: synced, Span: flowing, Base: floorBodies,
-			Run: runFlow(rabbitOf("quorum"), largeBody, publishers, consumers),
+			Run: runFlow(rabbitOf("quorum"), largeBody, consumers),
 		},
 	}
 }
@@ -114,11 +114,11 @@ func processLines() []*Line {
 		{Key: "process/mem/locks/1", Run: runCycles(oursInMemory, 1)},
 		{Key: processConfirms, Base: floorLog, Run: runPublishers(onDisk, many)},
 		{Key: "process/mem/publishers/64", Run: runPublishers(memory, many)},
-		{Key: processPublish, Run: runFlow(queueOnDisk, smallBody, publishers, 0)},
-		{Key: "process/mem/publish", Run: runFlow(queueInMemory, smallBody, publishers, 0)},
-		{Key: processFlow, Base: rabbitFlow, Run: runFlow(queueOnDisk, smallBody, publishers, consumers)},
-		{Key: "process/mem/flow", Base: rabbitFlow, Run: runFlow(queueInMemory, smallBody, publishers, consumers)},
-		{Key: processBodies, Base: floorBodies, Run: runFlow(large(queueOnDisk), largeBody, publishers, consumers)},
+		{Key: processPublish, Run: runFlow(queueOnDisk, smallBody, 0)},
+		{Key: "process/mem/publish", Run: runFlow(queueInMemory, smallBody, 0)},
+		{Key: processFlow, Base: rabbitFlow, Run: runFlow(queueOnDisk, smallBody, consumers)},
+		{Key: "process/mem/flow", Base: rabbitFlow, Run: runFlow(queueInMemory, smallBody, consumers)},
+		{Key: processBodies, Base: floorBodies, Run: runFlow(large(queueOnDisk), largeBody, consumers)},
 	})
 }
 
@@ -128,9 +128,9 @@ func daemonLines() []*Line {
 		{Key: daemonLocks1, Base: "redsync/memory/locks/1", Run: runCycles(oursByDaemon, 1)},
 		{Key: "daemon/mem/locks/64", Base: redsync64, Run: runCycles(oursByMemoryDaemon, many)},
 		{Key: "daemon/mem/locks/1", Base: "redsync/memory/locks/1", Run: runCycles(oursByMemoryDaemon, 1)},
-		{Key: daemonFlow, Base: rabbitFlow, Run: runFlow(queueByDaemon, smallBody, publishers, consumers)},
-		{Key: "daemon/mem/flow", Base: rabbitFlow, Run: runFlow(queueByMemoryDaemon, smallBody, publishers, consumers)},
-		{Key: daemonBodies, Base: floorBodies, Run: runFlow(large(queueByDaemon), largeBody, publishers, consumers)},
+		{Key: daemonFlow, Base: rabbitFlow, Run: runFlow(queueByDaemon, smallBody, consumers)},
+		{Key: "daemon/mem/flow", Base: rabbitFlow, Run: runFlow(queueByMemoryDaemon, smallBody, consumers)},
+		{Key: daemonBodies, Base: floorBodies, Run: runFlow(large(queueByDaemon), largeBody, consumers)},
 		{Key: daemonTurns20, Base: "redsync/memory/contention/20", Run: runContention(oursByDaemon, contenders)},
 		{Key: daemonTurns200, Run: runContention(oursByDaemon, crowd)},
 	})

@@ -10,7 +10,6 @@ import (
 // Results are what one run has found, as they are kept in a file.
 type Results struct {
 	Machine Machine       `json:"machine"`
-	Command string        `json:"command"`
 	Rounds  int           `json:"rounds"`
 	Lines   []*LineResult `json:"lines"`
 }
@@ -65,6 +64,21 @@ func (r *Results) add(l *Line, f Figures) {
 	}
 	for name, value := range f {
 		found.Figures[name] = append(found.Figures[name], value)
+	}
+}
+
+// Append adds the rounds of another run on the same machine.
+func (r *Results) Append(more *Results) {
+	r.Rounds += more.Rounds
+	for _, l := range more.Lines {
+		found := r.line(l.Key)
+		if found == nil {
+			r.Lines = append(r.Lines, l)
+			continue
+		}
+		for figure, values := range l.Figures {
+			found.Figures[figure] = append(found.Figures[figure], values...)
+		}
 	}
 }
 

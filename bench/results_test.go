@@ -1,6 +1,9 @@
 package bench
 
 import (
+	"encoding/xml"
+	"errors"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,6 +73,37 @@ func TestEachTargetIsMeasured(t *testing.T) {
 		if !slices.Contains(keys, target.Line) || target.Per != "" && !slices.Contains(keys, target.Per) {
 			t.Errorf("%s: there is no line %q, or %q", target.What, target.Line, target.Per)
 		}
+	}
+}
+
+// TestPlot: it is XML, and has a bar for each line that was measured.
+func TestPlot(t *testing.T) {
+	r := &Results{}
+	for i, key := range plots[0].lines {
+		r.add(&Line{Key: key, On: "a & b", Durability: synced}, Figures{Rate: float64(1000 * (i + 1))})
+	}
+	svg := r.SVG()
+	for d := xml.NewDecoder(strings.NewReader(svg)); ; {
+		_, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, svg)
+		}
+	}
+	if strings.Count(svg, "<rect ") != 1+len(plots[0].lines) || !strings.Contains(svg, ">2,000/s<") {
+		t.Errorf("the plot is\n%s", svg)
+	}
+}
+
+// TestAppend: rounds that were measured later count as the others.
+func TestAppend(t *testing.T) {
+	r := sample()
+	r.Append(sample())
+	r.Append(&Results{Rounds: 1, Lines: []*LineResult{{Key: "new"}}})
+	if r.Rounds != 7 || len(r.line(floorLog).Figures[Rate]) != 6 || r.line("new") == nil {
+		t.Errorf("%d rounds, %v", r.Rounds, r.line(floorLog).Figures)
 	}
 }
 

@@ -57,12 +57,16 @@ func newStore(t testing.TB) string {
 	return "file://" + filepath.Join(t.TempDir(), "store")
 }
 
+// programDir is where program has put what it built, "" until then.
+var programDir string
+
 // program builds the daemon's binary, once.
 var program = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "lockkeeper-bench-")
 	if err != nil {
 		return "", err
 	}
+	programDir = dir
 	path := filepath.Join(dir, "lockkeeper")
 	out, err := exec.Command("go", "build", "-C", "..", "-o", path, "./cmd/lockkeeper").CombinedOutput() //nolint:gosec // our own program
 	if err != nil {
@@ -73,11 +77,10 @@ var program = sync.OnceValues(func() (string, error) {
 
 // removeProgram removes what program has built.
 func removeProgram() error {
-	path, err := program()
-	if err != nil {
-		return nil //nolint:nilerr // there is nothing to remove
+	if programDir == "" {
+		return nil
 	}
-	return os.RemoveAll(filepath.Dir(path))
+	return os.RemoveAll(programDir)
 }
 
 // daemon is a `lockkeeper serve` of its own process.

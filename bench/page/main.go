@@ -1,4 +1,5 @@
-// Command page puts the tables of a run into a page, between its marks:
+// Command page puts the tables of a run into a page, between its marks, and
+// draws the plot beside it:
 //
 //	cd bench && go run ./page ../docs/performance.json ../docs/performance.md
 package main
@@ -6,6 +7,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/lockkeeper/lockkeeper/bench"
 )
@@ -34,5 +36,10 @@ func fill(results, page string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", page, err)
 	}
-	return os.WriteFile(page, []byte(filled), 0o644) //nolint:gosec // for everybody to read
+	for path, text := range map[string]string{page: filled, strings.TrimSuffix(page, ".md") + ".svg": r.SVG()} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil { //nolint:gosec // for everybody to read
+			return err
+		}
+	}
+	return nil
 }
