@@ -59,6 +59,7 @@ race: ## all tests with the race detector, not from the cache
 check: ## all that a change must pass: format, modules, lint, tests
 	@unformatted="$$(gofmt -l .)"; [ -z "$$unformatted" ] || { echo "not gofmt'ed (make fmt):"; echo "$$unformatted"; exit 1; } >&2
 	$(GO) mod tidy -diff
+	$(GO) -C bench mod tidy -diff
 	$(GO) mod verify
 	$(MAKE) lint
 	$(MAKE) test
