@@ -15,6 +15,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
@@ -75,7 +76,7 @@ func TestWrongServer(t *testing.T) {
 			t.Errorf("%s: it took %v", c.url, took)
 		}
 	}
-	openConn(t, "redis://:secret@"+guarded.Addr())
+	drivertest.OpenConn(t, "redis://:secret@"+guarded.Addr())
 }
 
 // TestOtherClients: what New does not know it refuses.
@@ -92,12 +93,12 @@ func TestOtherClients(t *testing.T) {
 func TestOwnClient(t *testing.T) {
 	client := goredis.NewClient(&goredis.Options{Addr: realserver.SharedRedis(t).Addr()})
 	defer client.Close()
-	ctx := bounded(t)
+	ctx := drivertest.Bounded(t)
 	c, err := New(ctx, client, &Options{Prefix: "own:"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := fresh(t)
+	name := drivertest.Fresh(t)
 	if _, _, err := c.Acquire(ctx, &driver.Request{Name: name, Holder: "h", TTL: time.Minute}); err != nil {
 		t.Error(err)
 	}
@@ -115,7 +116,7 @@ func TestEvictionWarning(t *testing.T) {
 		s := realserver.StartRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
 		client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), MaxRetries: -1})
 		var log bytes.Buffer
-		c, err := New(bounded(t), client, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		c, err := New(drivertest.Bounded(t), client, &Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,8 +131,8 @@ func TestEvictionWarning(t *testing.T) {
 // TestOutOfMemory: a server that is full refuses, and nothing is half done.
 func TestOutOfMemory(t *testing.T) {
 	s := realserver.StartRedis(t)
-	ctx := bounded(t)
-	c := openConn(t, "redis://"+s.Addr())
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, "redis://"+s.Addr())
 	held := &driver.Request{Name: "held", Holder: "h", TTL: time.Minute}
 	g, _, err := c.Acquire(ctx, held)
 	if err != nil {
@@ -154,9 +155,9 @@ func TestOutOfMemory(t *testing.T) {
 // TestWaitReplicas: a grant that too few replicas have is taken back.
 func TestWaitReplicas(t *testing.T) {
 	set := realserver.StartRedisSentinel(t)
-	ctx := bounded(t)
+	ctx := drivertest.Bounded(t)
 	url := "redis://" + set.Servers[0].Addr() + "?timeout=400ms&wait_replicas="
-	one, two := openConn(t, url+"1"), openConn(t, url+"2")
+	one, two := drivertest.OpenConn(t, url+"1"), drivertest.OpenConn(t, url+"2")
 	r := &driver.Request{Name: "replicated", Holder: "h", TTL: time.Minute}
 	if _, _, err := two.Acquire(ctx, r); !errors.Is(err, lease.ErrUnavailable) || !strings.Contains(err.Error(), "1 of 2 replicas") {
 		t.Errorf("a grant on one replica of two: %v", err)
@@ -184,9 +185,9 @@ func TestWaitReplicas(t *testing.T) {
 
 // TestNamesInDifferentSlots: a Cluster cannot grant them together, and says so.
 func TestNamesInDifferentSlots(t *testing.T) {
-	ctx := bounded(t)
-	c := openConn(t, "redis+cluster://"+strings.Join(realserver.SharedRedisCluster(t).Addrs(), ","))
-	name := fresh(t)
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, "redis+cluster://"+strings.Join(realserver.SharedRedisCluster(t).Addrs(), ","))
+	name := drivertest.Fresh(t)
 	for _, more := range []string{name + "b", name + "{a}"} {
 		_, _, err := c.Acquire(ctx, &driver.Request{Name: name, More: []string{more}, Holder: "h", TTL: time.Minute})
 		if !errors.Is(err, lease.ErrUnsupported) || !strings.Contains(err.Error(), "same tag") {
@@ -202,8 +203,8 @@ func TestNamesInDifferentSlots(t *testing.T) {
 func TestUnixSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "redis.sock")
 	realserver.StartRedis(t, "--unixsocket", path)
-	ctx := bounded(t)
-	l := openLocker(t, "unix://"+path+"?db=3")
+	ctx := drivertest.Bounded(t)
+	l := drivertest.OpenLocker(t, "unix://"+path+"?db=3")
 	le, err := l.Acquire(ctx, "n", nil)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
@@ -19,8 +20,8 @@ func TestClockStep(t *testing.T) {
 	for _, step := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
 			s, set := realserver.StartRedisWithClock(t)
-			ctx := bounded(t)
-			c := openConn(t, "redis://"+s.Addr())
+			ctx := drivertest.Bounded(t)
+			c := drivertest.OpenConn(t, "redis://"+s.Addr())
 			r := &driver.Request{Name: "step", Holder: "holder", TTL: ttl}
 			g, _, err := c.Acquire(ctx, r)
 			if err != nil {
@@ -30,7 +31,7 @@ func TestClockStep(t *testing.T) {
 			stepped := time.Now()
 			next := &driver.Request{Name: "step", Holder: "next", TTL: ttl}
 			var after *driver.Grant
-			until(ctx, t, "the next is granted", func() bool {
+			drivertest.Until(ctx, t, "the next is granted", func() bool {
 				after, _, err = c.Acquire(ctx, next)
 				if err != nil && !errors.Is(err, driver.ErrHeld) {
 					t.Fatal(err)

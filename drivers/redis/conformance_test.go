@@ -10,13 +10,14 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 	"github.com/lockkeeper/lockkeeper/lock/locktest"
 )
 
 func TestMain(m *testing.M) {
-	if playRole() {
+	if drivertest.PlayRole() {
 		return
 	}
 	goredis.SetLogger(silent{}) // it reports each connection that a test kills
@@ -46,25 +47,25 @@ func openURL(t testing.TB, url string) driver.Conn {
 // TestSingle reaches the server through a proxy for each connection, so that
 // one of them can be cut.
 func TestSingle(t *testing.T) {
-	var proxies sync.Map // driver.Conn -> *proxy
+	var proxies sync.Map // driver.Conn -> *drivertest.Proxy
 	s := realserver.SharedRedis(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
-			p := newProxy(t, s.Addr())
-			c := openURL(t, "redis://"+p.addr()+patient)
+			p := drivertest.NewProxy(t, s.Addr())
+			c := openURL(t, "redis://"+p.Addr()+patient)
 			proxies.Store(c, p)
 			return c
 		},
 		Cut: func(t testing.TB, c driver.Conn, cut bool) {
 			v, _ := proxies.Load(c)
-			p, ok := v.(*proxy)
+			p, ok := v.(*drivertest.Proxy)
 			switch {
 			case !ok:
 				t.Fatal("not a connection of this harness")
 			case cut:
-				p.swallow(toServer, toClient)
+				p.Swallow(drivertest.ToServer, drivertest.ToClient)
 			default:
-				p.heal()
+				p.Heal()
 			}
 		},
 		ShortTTL: suiteTTL,

@@ -2,159 +2,32 @@ package redis
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-func openLocker(t testing.TB, url string) *lock.Locker {
-	t.Helper()
-	l := lock.New(openURL(t, url), nil)
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return l
-}
-
-func openConn(t testing.TB, url string) driver.Conn {
-	t.Helper()
-	c := openURL(t, url)
-	t.Cleanup(func() {
-		if err := c.Close(); err != nil {
-			t.Errorf("close: %v", err)
-		}
-	})
-	return c
-}
-
-// fresh returns a name that no run of a test has used.
-func fresh(t testing.TB) string {
-	t.Helper()
-	return t.Name() + "/" + rand.Text() + "/"
-}
-
-// bounded returns a context that ends a test that hangs.
-func bounded(t testing.TB) context.Context {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	t.Cleanup(cancel)
-	return ctx
-}
-
-// until polls what another's call will change.
-func until(ctx context.Context, t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	for !ok() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("it never came that %s", what)
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
-}
-
-// waiting polls until so many wait for a name.
-func waiting(ctx context.Context, t testing.TB, l *lock.Locker, name string, n int) {
-	t.Helper()
-	until(ctx, t, fmt.Sprintf("%d wait for %s", n, name), func() bool {
-		in, err := l.Info(ctx, name)
-		return err == nil && in.Waiting == n
-	})
-}
-
-// TestBlackHoleEndsHolderFirst cuts a holder of 100 locks off, and has each
-// lock end for the holder before the server grants it to a rival.
+// TestBlackHoleEndsHolderFirst cuts a holder of 100 locks off.
 func TestBlackHoleEndsHolderFirst(t *testing.T) {
-	const names = 100
-	prefix, addr := fresh(t), realserver.SharedRedis(t).Addr()
-	p := newProxy(t, addr)
-	ctx := bounded(t)
-	holder, rival := openLocker(t, "redis://"+p.addr()), openLocker(t, "redis://"+addr)
-	clock := lease.SystemClock()
-	held := make([]*lock.Lease, names)
-	ended, granted := make([]lease.Instant, names), make([]lease.Instant, names)
-	var wg sync.WaitGroup
-	for i := range names {
-		name := fmt.Sprint(prefix, i)
-		var err error
-		if held[i], err = holder.Acquire(ctx, name, &lock.Options{TTL: time.Second}); err != nil {
-			t.Fatal(err)
-		}
-		wg.Go(func() {
-			<-held[i].Context().Done()
-			ended[i] = clock.Now()
-		})
-		wg.Go(func() {
-			l, err := rival.Acquire(ctx, name, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			granted[i] = clock.Now()
-			if l.Token() <= held[i].Token() {
-				t.Errorf("token %d after %d", l.Token(), held[i].Token())
-			}
-		})
-	}
-	for i := range names {
-		waiting(ctx, t, rival, fmt.Sprint(prefix, i), 1)
-	}
-	p.swallow(toServer, toClient)
-	wg.Wait()
-	var gaps []time.Duration
-	for i := range names {
-		gaps = append(gaps, granted[i].Sub(ended[i]))
-		if cause := context.Cause(held[i].Context()); !errors.Is(cause, lease.ErrExpired) {
-			t.Errorf("lease %d ended because of %v", i, cause)
-		}
-	}
-	slices.Sort(gaps)
-	t.Logf("grant of the rival less end of the holder, %d runs: min %v, p10 %v, median %v, p90 %v, max %v",
-		names, gaps[0], gaps[names/10], gaps[names/2], gaps[names*9/10], gaps[names-1])
-	if gaps[0] <= 0 {
-		t.Errorf("a rival was granted %v before the holder's end", -gaps[0])
-	}
-	p.heal()
-}
-
-// lose makes a call whose reply is lost after the server has acted. happened
-// says by another connection that it has.
-func lose(ctx context.Context, t *testing.T, p *proxy, c driver.Conn, call func(context.Context) error, happened func() bool) {
-	t.Helper()
-	until(ctx, t, "there is a connection", func() bool {
-		_, err := c.List(ctx, &driver.ListRequest{Name: "n"})
-		return err == nil
-	})
-	p.swallow(toClient)
-	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan error, 1)
-	go func() { done <- call(ctx) }()
-	until(ctx, t, "the server acts", happened)
-	cancel()
-	if err := <-done; !errors.Is(err, lease.ErrUnknown) {
-		t.Errorf("a call whose reply is lost: %v; want %v", err, lease.ErrUnknown)
-	}
-	p.cut()
-	p.heal()
+	drivertest.BlackHole{
+		Addr: realserver.SharedRedis(t).Addr(), URL: func(addr string) string { return "redis://" + addr },
+		Holders: 1, Names: 100, TTL: time.Second,
+	}.Run(t)
 }
 
 // knowScripts has the server know all scripts: otherwise the lost reply would
 // be that it does not.
 func knowScripts(ctx context.Context, t testing.TB, c driver.Conn) {
 	t.Helper()
-	r := &driver.Request{Name: fresh(t), Holder: "h", TTL: time.Minute}
+	r := &driver.Request{Name: drivertest.Fresh(t), Holder: "h", TTL: time.Minute}
 	g, _, err := c.Acquire(ctx, r)
 	if err != nil {
 		t.Fatal(err)
@@ -171,11 +44,11 @@ func knowScripts(ctx context.Context, t testing.TB, c driver.Conn) {
 // TestLostReplies: a repeat gets the same, and nothing is stuck.
 func TestLostReplies(t *testing.T) {
 	addr := realserver.SharedRedis(t).Addr()
-	p := newProxy(t, addr)
-	ctx := bounded(t)
-	c, other := openConn(t, "redis://"+p.addr()), openConn(t, "redis://"+addr)
+	p := drivertest.NewProxy(t, addr)
+	ctx := drivertest.Bounded(t)
+	c, other := drivertest.OpenConn(t, "redis://"+p.Addr()), drivertest.OpenConn(t, "redis://"+addr)
 	knowScripts(ctx, t, other)
-	r := &driver.Request{Name: fresh(t), Holder: "holder", ID: "1", TTL: 30 * time.Second}
+	r := &driver.Request{Name: drivertest.Fresh(t), Holder: "holder", ID: "1", TTL: 30 * time.Second}
 	grant := func() *driver.GrantInfo {
 		infos, err := other.List(ctx, &driver.ListRequest{Name: r.Name})
 		if err != nil {
@@ -186,7 +59,7 @@ func TestLostReplies(t *testing.T) {
 		}
 		return &infos[0].Grants[0]
 	}
-	lose(ctx, t, p, c, func(ctx context.Context) error { _, _, err := c.Acquire(ctx, r); return err },
+	drivertest.Lose(ctx, t, p, c, func(ctx context.Context) error { _, _, err := c.Acquire(ctx, r); return err },
 		func() bool { return grant() != nil })
 	first := grant().Token
 	g, _, err := c.Acquire(ctx, r)
@@ -194,7 +67,7 @@ func TestLostReplies(t *testing.T) {
 		t.Fatalf("the repeat of an acquire: %+v, %v; want token %d", g, err, first)
 	}
 	ref := driver.Ref{Name: r.Name, Holder: r.Holder, Token: g.Token, TTL: time.Minute}
-	lose(ctx, t, p, c, func(ctx context.Context) error { _, err := c.Renew(ctx, []driver.Ref{ref}); return err },
+	drivertest.Lose(ctx, t, p, c, func(ctx context.Context) error { _, err := c.Renew(ctx, []driver.Ref{ref}); return err },
 		func() bool { return grant().Remaining > 45*time.Second })
 	if out, err := c.Renew(ctx, []driver.Ref{ref}); err != nil || out[0].Err != nil {
 		t.Errorf("the repeat of a renewal: %v, %v", out, err)
@@ -202,7 +75,7 @@ func TestLostReplies(t *testing.T) {
 	if got := grant().Token; got != first {
 		t.Errorf("token %d after a renewal, %d before", got, first)
 	}
-	lose(ctx, t, p, c, func(ctx context.Context) error { _, err := c.Release(ctx, []driver.Ref{ref}); return err },
+	drivertest.Lose(ctx, t, p, c, func(ctx context.Context) error { _, err := c.Release(ctx, []driver.Ref{ref}); return err },
 		func() bool { return grant() == nil })
 	if out, err := c.Release(ctx, []driver.Ref{ref}); err != nil || !errors.Is(out[0].Err, lease.ErrNotHeld) {
 		t.Errorf("the repeat of a release: %v, %v", out, err)
@@ -216,20 +89,20 @@ func TestLostReplies(t *testing.T) {
 // nothing.
 func TestLateRequest(t *testing.T) {
 	addr := realserver.SharedRedis(t).Addr()
-	p := newProxy(t, addr)
-	ctx := bounded(t)
-	c, other := openConn(t, "redis://"+p.addr()), openConn(t, "redis://"+addr)
+	p := drivertest.NewProxy(t, addr)
+	ctx := drivertest.Bounded(t)
+	c, other := drivertest.OpenConn(t, "redis://"+p.Addr()), drivertest.OpenConn(t, "redis://"+addr)
 	knowScripts(ctx, t, other)
 	c.(*conn).wakes.register(ctx, claim{name: "so that it has subscribed"})
 	for _, held := range []bool{false, true} {
-		name := fresh(t)
+		name := drivertest.Fresh(t)
 		r := &driver.Request{Name: name, Holder: "late", ID: "1", TTL: time.Minute, Queue: true}
 		if held {
 			if _, _, err := other.Acquire(ctx, &driver.Request{Name: name, Holder: "holder", TTL: time.Minute}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		p.swallow(toServer)
+		p.Swallow(drivertest.ToServer)
 		short, cancel := context.WithTimeout(ctx, 50*time.Millisecond)
 		if _, _, err := c.Acquire(short, r); !errors.Is(err, lease.ErrUnknown) {
 			t.Fatalf("acquire in the dark: %v", err)
@@ -243,9 +116,9 @@ func TestLateRequest(t *testing.T) {
 		if err := <-cancelled; err != nil {
 			t.Fatal(err)
 		}
-		p.heal()
+		p.Heal()
 		// What comes after it on the same connection has it done.
-		until(ctx, t, "the late request has come", func() bool {
+		drivertest.Until(ctx, t, "the late request has come", func() bool {
 			return late.run(ctx, late.call(describeScript, "nothing", 1)) == nil
 		})
 		infos, err := other.List(ctx, &driver.ListRequest{Name: name})
@@ -262,9 +135,9 @@ func TestLateRequest(t *testing.T) {
 // same.
 func TestLostWakeups(t *testing.T) {
 	s := realserver.SharedRedis(t)
-	ctx := bounded(t)
-	a, b := openLocker(t, "redis://"+s.Addr()), openLocker(t, "redis://"+s.Addr())
-	name := fresh(t)
+	ctx := drivertest.Bounded(t)
+	a, b := drivertest.OpenLocker(t, "redis://"+s.Addr()), drivertest.OpenLocker(t, "redis://"+s.Addr())
+	name := drivertest.Fresh(t)
 	held, err := a.Acquire(ctx, name, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -276,7 +149,7 @@ func TestLostWakeups(t *testing.T) {
 		}
 		granted <- time.Now()
 	}()
-	waiting(ctx, t, a, name, 1)
+	drivertest.Waiting(ctx, t, a, name, 1)
 	if answer, err := realserver.Redis(ctx, s.Addr(), "CLIENT", "KILL", "TYPE", "pubsub"); err != nil || answer == "0" {
 		t.Fatalf("CLIENT KILL: %s, %v", answer, err)
 	}
@@ -292,15 +165,15 @@ func TestLostWakeups(t *testing.T) {
 // TestServerRestart kills a server that keeps nothing: it is as after FLUSHALL.
 func TestServerRestart(t *testing.T) {
 	s := realserver.StartRedis(t)
-	failover(t, "redis://"+s.Addr(), "restart", func() { s.Restart(t) })
+	drivertest.Failover{URL: "redis://" + s.Addr(), Name: "restart", TTL: failoverTTL, Kill: func() { s.Restart(t) }}.Run(t)
 }
 
 // TestRestartOfDurableServer: with an append-only file synced each time, grants
 // and the line survive.
 func TestRestartOfDurableServer(t *testing.T) {
 	s := realserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
-	ctx := bounded(t)
-	a, b := openLocker(t, "redis://"+s.Addr()), openLocker(t, "redis://"+s.Addr())
+	ctx := drivertest.Bounded(t)
+	a, b := drivertest.OpenLocker(t, "redis://"+s.Addr()), drivertest.OpenLocker(t, "redis://"+s.Addr())
 	held, err := a.Acquire(ctx, "durable", &lock.Options{TTL: 20 * time.Second})
 	if err != nil {
 		t.Fatal(err)
@@ -313,15 +186,15 @@ func TestRestartOfDurableServer(t *testing.T) {
 		}
 		granted <- le
 	}()
-	waiting(ctx, t, a, "durable", 1)
+	drivertest.Waiting(ctx, t, a, "durable", 1)
 	s.Restart(t)
-	until(ctx, t, "the holder renews", func() bool { return held.Renew(ctx) == nil })
+	drivertest.Until(ctx, t, "the holder renews", func() bool { return held.Renew(ctx) == nil })
 	select {
 	case <-granted:
 		t.Error("granted to the second while the first holds it")
 	default:
 	}
-	waiting(ctx, t, a, "durable", 1) // it came back
+	drivertest.Waiting(ctx, t, a, "durable", 1) // it came back
 	if err := held.Release(ctx); err != nil {
 		t.Errorf("Release: %v", err)
 	}
@@ -334,16 +207,16 @@ func TestRestartOfDurableServer(t *testing.T) {
 // time takes a token back.
 func TestTokenOutlivesItsCounter(t *testing.T) {
 	s := realserver.StartRedis(t)
-	ctx := bounded(t)
-	c := openConn(t, "redis://"+s.Addr()+"?fence_keep=1s&token_base=9223372036854775808")
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, "redis://"+s.Addr()+"?fence_keep=1s&token_base=9223372036854775808")
 	counter := keysOf(DefaultPrefix, "counter")[4]
 	last := MaxTokenBase
-	for i, lose := range []func(){
+	for i, forget := range []func(){
 		func() {},
 		func() { mustRedis(ctx, t, s, "FLUSHALL") },
 		func() { mustRedis(ctx, t, s, "UNLINK", counter) },
 		func() {
-			until(ctx, t, "the counter ends", func() bool { return mustRedis(ctx, t, s, "EXISTS", counter) == "0" })
+			drivertest.Until(ctx, t, "the counter ends", func() bool { return mustRedis(ctx, t, s, "EXISTS", counter) == "0" })
 		},
 	} {
 		r := &driver.Request{Name: "counter", Holder: "h", ID: fmt.Sprint(i), TTL: time.Minute}
@@ -355,7 +228,7 @@ func TestTokenOutlivesItsCounter(t *testing.T) {
 		if out, err := c.Release(ctx, []driver.Ref{{Name: "counter", Holder: "h", Token: g.Token}}); err != nil || out[0].Err != nil {
 			t.Fatalf("Release: %v, %v", out, err)
 		}
-		lose()
+		forget()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 )
 
@@ -12,7 +13,7 @@ import (
 // like, all its keys are in one, and the tag that it has says in which.
 func TestKeysOfNameShareSlot(t *testing.T) {
 	node := realserver.SharedRedisCluster(t).Nodes[0]
-	ctx := bounded(t)
+	ctx := drivertest.Bounded(t)
 	slot := func(key string) string { return mustRedis(ctx, t, node, "CLUSTER", "KEYSLOT", key) }
 	for _, name := range hostileNames {
 		keys := keysOf(DefaultPrefix, name)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -14,8 +15,8 @@ import (
 // happens all the same.
 func TestWatchWithoutMessages(t *testing.T) {
 	s := realserver.StartRedis(t)
-	ctx := bounded(t)
-	watching, c := openConn(t, "redis://"+s.Addr()), openConn(t, "redis://"+s.Addr())
+	ctx := drivertest.Bounded(t)
+	watching, c := drivertest.OpenConn(t, "redis://"+s.Addr()), drivertest.OpenConn(t, "redis://"+s.Addr())
 	w, err := watching.Watch(ctx, &driver.WatchRequest{})
 	if err != nil {
 		t.Fatal(err)
@@ -58,8 +59,8 @@ func TestWatchWithoutMessages(t *testing.T) {
 // TestNobodyWatches: without a watch nothing is published.
 func TestNobodyWatches(t *testing.T) {
 	s := realserver.StartRedis(t)
-	ctx := bounded(t)
-	c := openConn(t, "redis://"+s.Addr())
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, "redis://"+s.Addr())
 	r := &driver.Request{Name: "n", Holder: "h", TTL: time.Minute}
 	published := func() bool {
 		t.Helper()
