@@ -17,16 +17,23 @@ const installTime = 5 * time.Minute
 // it if it is missing.
 func need(t testing.TB, program, debian string) string {
 	t.Helper()
-	if path, err := exec.LookPath(program); err == nil {
+	return ensure(t, program, debian, func() (string, error) { return exec.LookPath(program) })
+}
+
+// ensure returns what find finds, and installs a Debian package if it finds
+// nothing.
+func ensure(t testing.TB, what, debian string, find func() (string, error)) string {
+	t.Helper()
+	if path, err := find(); err == nil {
 		return path
 	}
 	apt, err := exec.LookPath("apt-get")
 	if err != nil || os.Geteuid() != 0 {
-		t.Fatalf("%s is missing: install it (on Debian: apt-get install %s) and run the tests again", program, debian)
+		t.Fatalf("%s is missing: install it (on Debian: apt-get install %s) and run the tests again", what, debian)
 	}
 	unlock := lockInstalls(t)
 	defer unlock()
-	if path, err := exec.LookPath(program); err == nil {
+	if path, err := find(); err == nil {
 		return path // another test binary was faster
 	}
 	// policy-rc.d is asked whether a service may be started: it may not, for
@@ -40,11 +47,11 @@ func need(t testing.TB, program, debian string) string {
 		}
 	}
 	if err != nil {
-		t.Fatalf("%s is missing, and apt-get install %s failed: %v\n%s", program, debian, err, out)
+		t.Fatalf("%s is missing, and apt-get install %s failed: %v\n%s", what, debian, err, out)
 	}
-	path, err := exec.LookPath(program)
+	path, err := find()
 	if err != nil {
-		t.Fatalf("the Debian package %s was installed, and has no %s", debian, program)
+		t.Fatalf("the Debian package %s was installed, and has no %s", debian, what)
 	}
 	return path
 }

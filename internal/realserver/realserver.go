@@ -9,7 +9,8 @@
 // kernel (on Linux), and their directories are removed by the next run.
 //
 // A program that is missing is installed with apt-get, if the tests run as
-// root; otherwise the test fails and says what to install. Nothing is skipped.
+// root; Java servers are fetched by Maven. Otherwise the test fails and says
+// what to install. Nothing is skipped.
 //
 // # Faults
 //
