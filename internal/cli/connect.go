@@ -7,12 +7,13 @@ import (
 	"strings"
 	"time"
 
-	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"     // etcd://, etcds://
-	_ "github.com/lockkeeper/lockkeeper/drivers/migrate"  // migrate://
-	_ "github.com/lockkeeper/lockkeeper/drivers/rabbitmq" // amqp://, amqps://: queues
-	_ "github.com/lockkeeper/lockkeeper/drivers/redis"    // redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
-	_ "github.com/lockkeeper/lockkeeper/drivers/remote"   // http:// and https://
-	_ "github.com/lockkeeper/lockkeeper/engine"           // file:// and mem://
+	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"      // etcd://, etcds://
+	_ "github.com/lockkeeper/lockkeeper/drivers/migrate"   // migrate://
+	_ "github.com/lockkeeper/lockkeeper/drivers/rabbitmq"  // amqp://, amqps://: queues
+	_ "github.com/lockkeeper/lockkeeper/drivers/redis"     // redis://, rediss://, unix://, redis+sentinel://, redis+cluster://
+	_ "github.com/lockkeeper/lockkeeper/drivers/remote"    // http:// and https://
+	_ "github.com/lockkeeper/lockkeeper/drivers/zookeeper" // zk://
+	_ "github.com/lockkeeper/lockkeeper/engine"            // file:// and mem://
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/queue"
 )
