@@ -167,7 +167,7 @@ const connectTime = time.Second
 func dial(ctx context.Context, addrs []string, o *Options) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	l := &link{timeout: min(o.Timeout, max(connectTime, o.Session/3))}
+	l := &link{timeout: min(o.Timeout/2, max(connectTime, o.Session/3))}
 	client, events, err := zk.Connect(addrs, o.Session, zk.WithDialer(l.dial), zk.WithLogger(silent{}), zk.WithLogInfo(false))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", lease.ErrUnavailable, err)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -38,8 +39,12 @@ const zooKeeperLog = `<configuration><appender name="o" class="ch.qos.logback.co
 <pattern>%d %-5p %c{0} %m%n</pattern></encoder></appender><root level="WARN"><appender-ref ref="o"/></root></configuration>
 `
 
-// peer is how the servers of an ensemble reach one of them.
-type peer struct{ ports [2]int }
+// peer is how the servers of an ensemble reach one of them: as followers their
+// leader, and for votes.
+type peer struct {
+	link string
+	vote int
+}
 
 // ZooKeeper sends one four-letter word to a ZooKeeper and returns what it says.
 func ZooKeeper(ctx context.Context, addr, word string) (string, error) {
@@ -101,7 +106,7 @@ func zooKeeperSpec(t testing.TB, id int, peers []peer, settings []string) Spec {
 		"admin.enableServer=false", "maxClientCnxns=0", "4lw.commands.whitelist=*",
 	}
 	for i, p := range peers {
-		lines = append(lines, fmt.Sprintf("server.%d=127.0.0.1:%d:%d", i+1, p.ports[0], p.ports[1]))
+		lines = append(lines, fmt.Sprintf("server.%d=%s:%d", i+1, p.link, p.vote))
 	}
 	if err := os.MkdirAll(data, 0o700); err != nil {
 		t.Fatal(err)
@@ -160,14 +165,28 @@ func SharedZooKeeperEnsemble(t testing.TB) *ZooKeeperEnsemble {
 // StartZooKeeperEnsemble starts three servers and returns when all serve.
 func StartZooKeeperEnsemble(t testing.TB) *ZooKeeperEnsemble {
 	t.Helper()
+	return StartZooKeeperEnsembleOver(t, func(_, _ int, addr string) string { return addr })
+}
+
+// StartZooKeeperEnsembleOver does the same with servers that reach each other
+// as leader and follower over other addresses: via returns the one by which the
+// server from, counted from 0, reaches to at addr. They vote directly.
+func StartZooKeeperEnsembleOver(t testing.TB, via func(from, to int, addr string) string, settings ...string) *ZooKeeperEnsemble {
+	t.Helper()
 	const servers = 3
 	peers := make([]peer, servers)
 	for i := range peers {
-		peers[i].ports = [2]int{freePort(t), freePort(t)}
+		peers[i] = peer{link: loopback(freePort(t)), vote: freePort(t)}
 	}
 	e := &ZooKeeperEnsemble{}
 	for i := range peers {
-		s := &Server{spec: zooKeeperSpec(t, i, peers, nil)}
+		seen := slices.Clone(peers)
+		for j := range seen {
+			if j != i {
+				seen[j].link = via(i, j, seen[j].link)
+			}
+		}
+		s := &Server{spec: zooKeeperSpec(t, i, seen, settings)}
 		t.Cleanup(s.Stop)
 		if err := s.launch(); err != nil { // they wait for each other
 			t.Fatalf("start zookeeper: %v", err)
