@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
@@ -22,8 +23,8 @@ const leastACL = "on >secret resetkeys ~lockkeeper:* resetchannels &lockkeeper:*
 // walk does one of everything with the locks at a URL.
 func walk(t *testing.T, url string) {
 	t.Helper()
-	ctx := bounded(t)
-	one, two := openLocker(t, url), openLocker(t, url)
+	ctx := drivertest.Bounded(t)
+	one, two := drivertest.OpenLocker(t, url), drivertest.OpenLocker(t, url)
 	held, err := one.Campaign(ctx, "walk/a", []byte("v"), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -91,7 +92,7 @@ func TestTLS(t *testing.T) {
 		"rediss://" + strings.Replace(addr, "127.0.0.1", "localhost", 1) + "?ca_file=" + ca: "localhost",
 		"redis://" + addr + "?timeout=500ms":                                                "",
 	} {
-		c, err := Open(bounded(t), url)
+		c, err := Open(drivertest.Bounded(t), url)
 		if err == nil {
 			c.Close()
 		}
@@ -105,7 +106,7 @@ func TestTLS(t *testing.T) {
 func TestUserWithTheLeastRights(t *testing.T) {
 	t.Parallel()
 	s, addr, ca := realserver.StartRedisTLS(t)
-	ctx := bounded(t)
+	ctx := drivertest.Bounded(t)
 	mustRedis(ctx, t, s, append([]string{"ACL", "SETUSER", "locks"}, strings.Fields(leastACL)...)...)
 	mustRedis(ctx, t, s, "ACL", "SETUSER", "default", "off")
 	walk(t, "redis://locks:secret@"+s.Addr())

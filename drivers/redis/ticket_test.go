@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
@@ -17,9 +18,9 @@ import (
 func TestForgedTicketDoesNotJumpTheLine(t *testing.T) {
 	t.Parallel()
 	url := "redis://" + realserver.SharedRedis(t).Addr()
-	ctx := bounded(t)
-	c := openConn(t, url)
-	name := fresh(t)
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, url)
+	name := drivertest.Fresh(t)
 	request := func(holder string, ticket *driver.Ticket) *driver.Request {
 		return &driver.Request{Name: name, Holder: holder, ID: "1", TTL: time.Minute, Queue: true, Ticket: ticket}
 	}
@@ -65,7 +66,7 @@ func TestForgedTicketDoesNotJumpTheLine(t *testing.T) {
 	if got := queue("second", second); got.Position != 1 {
 		t.Errorf("second: position %d after the first has left", got.Position)
 	}
-	back := openConn(t, url)
+	back := drivertest.OpenConn(t, url)
 	_, got, err := back.Acquire(ctx, request("first", first))
 	if err != nil || got == nil || got.Position != 1 || got.Opaque != first.Opaque {
 		t.Errorf("first came back to %+v, %v", got, err)
