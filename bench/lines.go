@@ -21,6 +21,9 @@ const (
 	floorBodies = "floor/sync/1MiB"
 
 	redsync64       = "redsync/memory/locks/64"
+	etcdLocks64     = "etcd/theirs/locks/64"
+	etcdLocks1      = "etcd/theirs/locks/1"
+	etcdTurns20     = "etcd/theirs/contention/20"
 	rabbitFlow      = "rabbitmq/quorum/flow"
 	processLocks64  = "process/file/locks/64"
 	processConfirms = "process/file/publishers/64"
@@ -56,7 +59,7 @@ const (
 // Lines returns all lines, in the order in which a round measures them.
 func Lines() []*Line {
 	var all []*Line
-	for _, part := range [][]*Line{floorLines(), redisLines(), rabbitLines(), processLines(), daemonLines()} {
+	for _, part := range [][]*Line{floorLines(), redisLines(), etcdLines(), rabbitLines(), processLines(), daemonLines()} {
 		all = append(all, part...)
 	}
 	return all

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	// The drivers whose URLs are opened.
+	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"
 	_ "github.com/lockkeeper/lockkeeper/drivers/redis"
 	_ "github.com/lockkeeper/lockkeeper/drivers/remote"
 	_ "github.com/lockkeeper/lockkeeper/engine"
@@ -23,6 +24,7 @@ import (
 type Servers struct {
 	Redis       *realserver.Server   // writes nothing to disk
 	SyncedRedis *realserver.Server   // syncs each write: appendfsync always
+	Etcd        *realserver.Server   // one member
 	Rabbit      *realserver.RabbitMQ // one node; stopped while it is not measured
 }
 
@@ -43,6 +45,9 @@ func startServers(t testing.TB, lines []*Line) *Servers {
 	}
 	if wanted("redsync/synced/") {
 		s.SyncedRedis = realserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
+	}
+	if wanted("etcd/") {
+		s.Etcd = realserver.StartEtcd(t)
 	}
 	if wanted("rabbitmq/") {
 		s.Rabbit = realserver.StartRabbitMQ(t)
