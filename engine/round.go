@@ -37,19 +37,19 @@ func (r *round) free() {
 func (c *core) decideRound() *round {
 	r := rounds.Get().(*round) //nolint:forcetypeassert // the pool has nothing else
 	now := c.now()
-	until := now.Mono.Add(maxRoundWork)
 	b := c.store.NewBatch()
 	room := c.store.Room()
 	c.queues.SetRoom(room)
 	c.locks.Tick(now, b)
 	c.queues.Tick(now, b, c.store)
 	c.commits.Tick(now, b)
+	until := c.clock.Now().Add(maxRoundWork) // from here on: however much was due, commands go on
 	if k := c.unfinished; k != nil {
 		c.unfinished = nil
 		c.passOn(now, b, r, k)
 	}
-	for n := 0; c.unfinished == nil && c.next < len(c.backlog) && b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() < maxRoundBytes; n++ {
-		if n > 0 && c.clock.Now() > until {
+	for n := 0; c.unfinished == nil && c.next < len(c.backlog); n++ {
+		if n > 0 && (b.Bytes()+c.locks.Unwritten()+c.queues.Unwritten() >= maxRoundBytes || c.clock.Now() > until) {
 			break
 		}
 		k := c.backlog[c.next]

@@ -84,6 +84,76 @@ func TestLargeCommandTakesRounds(t *testing.T) {
 	}
 }
 
+// TestRoundGoesOnWhileMuchIsDue has many scheduled messages become due at once,
+// small ones and one that is larger than what a round takes: commands that come
+// then are decided in the first round, and not when all have been moved.
+func TestRoundGoesOnWhileMuchIsDue(t *testing.T) {
+	s, err := store.Open(store.Options{Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	wall := time.Now()
+	c, err := newCore(s, params{minTTL: time.Millisecond}, true, &Options{wall: func() time.Time { return wall }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	round := func(cmds ...machine.Command) int {
+		for _, cmd := range cmds {
+			c.backlog = append(c.backlog, newCall(cmd, queued))
+		}
+		r := c.decideRound()
+		if r.err == nil && r.pending != nil {
+			r.err = r.pending.Wait()
+		}
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		return len(r.calls)
+	}
+	const small = 20_000
+	publish := func(n, size int) {
+		p := &machine.Publish{}
+		for range n {
+			m := &queuedriver.Message{Body: make([]byte, size), NotBefore: wall.Add(time.Hour)}
+			p.Publishings = append(p.Publishings, queuedriver.Publishing{Route: queuedriver.Route{Key: "q"}, Message: m})
+		}
+		round(p)
+		for c.unfinished != nil {
+			round()
+		}
+	}
+	round(&machine.Declare{Topology: &queuedriver.Topology{Queues: []queuedriver.Queue{{Name: "q", Lease: time.Minute}}}})
+	publish(1, queuedriver.MaxBody)
+	publish(small, 256)
+	wall = wall.Add(time.Hour)
+	rounds := 0
+	for {
+		r := request(fmt.Sprint("lock", rounds), "h")
+		r.TTL = time.Hour
+		if n := round(&machine.Acquire{Request: r}); n != 1 {
+			t.Fatalf("%d commands were decided in round %d", n, rounds)
+		}
+		rounds++
+		st := &machine.ReadStats{Request: &queuedriver.StatsRequest{Queue: "q"}}
+		round(st)
+		if st.Err != nil {
+			t.Fatal(st.Err)
+		}
+		if st.Stats[0].Delayed == 0 {
+			if st.Stats[0].Ready != small+1 {
+				t.Errorf("%d messages are ready, want %d", st.Stats[0].Ready, small+1)
+			}
+			break
+		}
+	}
+	t.Logf("%d messages became due over %d rounds", small+1, 2*rounds)
+}
+
 // costlyClock moves on by a step at each reading, as if what is done between
 // two of them took that long.
 type costlyClock struct {

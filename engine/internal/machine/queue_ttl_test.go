@@ -128,7 +128,7 @@ func TestTimeOutIsBounded(t *testing.T) {
 		}
 		h.pass(time.Second)
 		h.m.Tick(h.now, h.store, h.store)
-		if steps := h.m.steps; steps < n*letterSteps || steps > roundSteps+n {
+		if steps := h.m.steps; steps < roundSteps/tickPart || steps > roundSteps/tickPart+n {
 			t.Errorf("%s: %d steps", what, steps)
 		}
 		h.m.Dispatch(h.now, h.store, h.store)

@@ -23,6 +23,8 @@ const maxFaults = 100
 const (
 	roundBytes = 4 << 20 // of bodies that are copied
 	roundSteps = 100_000 // bindings and ids that are looked at
+
+	tickPart = 4 // of both is for what becomes due by itself
 )
 
 // MaxFanOutBytes bounds the copies of one message, for all the queues that it
@@ -36,10 +38,10 @@ const (
 	roomAgain = time.Second
 )
 
-// maxDue bounds how many scheduled messages of one queue come due in a round.
+// maxDue bounds how many scheduled messages of one queue are loaded at once.
 const (
 	maxDue      = 1000
-	maxDueBytes = 4 << 20
+	maxDueBytes = roundBytes / tickPart
 )
 
 // Queues decides about exchanges, queues and messages. See the package
@@ -81,6 +83,7 @@ type Queues struct {
 
 	unwritten int // bytes of bodies that Dispatch will write
 	steps     int // see roundSteps
+	ticking   bool
 	drops     drops
 
 	gathered []entry // used again
@@ -105,13 +108,22 @@ func NewQueues(tokens *Tokens) *Queues {
 // letters stay where they are, for moving them copies them.
 func (m *Queues) SetRoom(full error) { m.room = full }
 
-// roundFull reports that no more work should go into this round.
-func (m *Queues) roundFull() bool { return m.unwritten >= roundBytes || m.steps >= roundSteps }
+// roundFull reports that no more work should go into this round. What becomes
+// due by itself takes a part of one only, so that commands are decided however
+// much is due.
+func (m *Queues) roundFull() bool {
+	part := 1
+	if m.ticking {
+		part = tickPart
+	}
+	return m.unwritten >= roundBytes/part || m.steps >= roundSteps/part
+}
 
 // Tick lets pass what is due: leases that ran out, retries and scheduled
 // messages whose time has come; and loads what queues need for deliveries.
 func (m *Queues) Tick(now Time, ch Changes, view View) {
 	m.mono = now.Mono
+	m.ticking = true
 	for f := m.fetches.min(); f != nil && f.at < now.Mono && !m.roundFull(); f = m.fetches.min() {
 		m.expire(now, ch, view, f)
 	}
@@ -141,6 +153,7 @@ func (m *Queues) Tick(now Time, ch Changes, view View) {
 	for q := m.expiries.min(); q != nil && q.timers[expiryTimer].at <= now.Wall && !m.roundFull(); q = m.expiries.min() {
 		m.timeOuts(now, ch, view, q)
 	}
+	m.ticking = false
 }
 
 // comeBack ends the wait of a failed message. One that is to be dead-lettered
@@ -326,6 +339,7 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 	}
 	for i := range due {
 		d := &due[i]
+		m.steps += duplicateSteps
 		if q.admit(&d.Message, dueNow) != nil {
 			q.blockedDue, next = d.Due, 0
 			if q.stuck {

@@ -153,6 +153,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		L0StopWritesThreshold:       24,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 	}
+	if !s.opts.Memory {
+		o.FlushDelayDeleteRange = s.opts.FreeAfter
+	}
 	if s.opts.Memory {
 		o.MemTableStopWritesThreshold = 2
 		o.CacheSize = 8 << 20

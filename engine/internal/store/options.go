@@ -17,6 +17,9 @@ const DefaultRoomEvery = 100 * time.Millisecond
 // DefaultStallLimit is how long an Apply may wait for a flush that fails.
 const DefaultStallLimit = 10 * time.Second
 
+// DefaultFreeAfter is how long the space of dropped segments may stay taken.
+const DefaultFreeAfter = 10 * time.Second
+
 // Options say where a store is. Only Dir is needed, or Memory.
 type Options struct {
 	Dir string // made if it does not exist, with its parents
@@ -48,6 +51,12 @@ type Options struct {
 	// callers that hang. 0 means DefaultStallLimit.
 	StallLimit time.Duration
 
+	// FreeAfter is how long what was dropped may wait in memory before it is
+	// written to a table, from where compactions free its space: without a
+	// bound it waits until the memtable is full, which after a drain may be
+	// never. 0 means DefaultFreeAfter. Not for Memory.
+	FreeAfter time.Duration
+
 	// MemTableBytes of each memtable; 0 means 32 MiB, or 8 MiB for Memory.
 	// Tests use small ones to have many flushes.
 	MemTableBytes int
@@ -72,6 +81,9 @@ func (o *Options) withDefaults() Options {
 	}
 	if c.StallLimit == 0 {
 		c.StallLimit = DefaultStallLimit
+	}
+	if c.FreeAfter == 0 {
+		c.FreeAfter = DefaultFreeAfter
 	}
 	if c.MemTableBytes == 0 {
 		c.MemTableBytes = 32 << 20
