@@ -33,7 +33,9 @@ type PublisherOptions struct {
 
 // Publisher pipelines publishes. One goroutine has one driver call under way;
 // whatever was sent meanwhile is the next batch, so that batches grow with
-// the load and a lone message waits for nothing. Messages reach the backend
+// the load and a lone message waits for nothing. A backend that keeps the order
+// of batches by itself (driver.Pipeliner) gets the next ones meanwhile; it
+// sends again by itself, and what fails there is not retried here. Messages reach the backend
 // in the order of the Sends. One that fails does not hold up those behind it.
 type Publisher struct {
 	b        *Broker
@@ -53,7 +55,14 @@ type Publisher struct {
 	usual  int   // length of the last batch: most likely that of the next
 
 	done chan struct{} // the goroutine is gone
+
+	// Where the backend takes batches before it has confirmed those before.
+	pipe  driver.Pipeliner // or nil
+	begun chan *outgoing   // those whose outcome is waited for, in order
 }
+
+// maxBegun is how many batches are under way at once.
+const maxBegun = 16
 
 // outgoing is one batch, from the first Send into it until it is decided.
 type outgoing struct {
@@ -64,6 +73,10 @@ type outgoing struct {
 	// Set before done is closed.
 	receipts []Receipt
 	err      error
+
+	ctx    context.Context // of a batch that was begun
+	cancel context.CancelFunc
+	wait   func() ([]Receipt, error)
 }
 
 // Publisher makes a publisher. Close it.
@@ -90,6 +103,10 @@ func (b *Broker) Publisher(o *PublisherOptions) *Publisher {
 		p.closed = true
 		close(p.done)
 		return p
+	}
+	if p.pipe, _ = b.conn.(driver.Pipeliner); p.pipe != nil {
+		p.begun = make(chan *outgoing, maxBegun)
+		go p.finish()
 	}
 	go p.run()
 	return p
@@ -160,7 +177,11 @@ func (p *Publisher) signal() {
 
 // run publishes batch after batch until the publisher is closed and empty.
 func (p *Publisher) run() {
-	defer close(p.done)
+	if p.pipe != nil {
+		defer close(p.begun)
+	} else {
+		defer close(p.done)
+	}
 	for {
 		o, closed := p.next()
 		if o == nil {
@@ -170,7 +191,38 @@ func (p *Publisher) run() {
 			<-p.wake
 			continue
 		}
+		if p.pipe != nil {
+			p.begin(o)
+			continue
+		}
 		p.publish(o)
+	}
+}
+
+// begin sends a batch on its way without waiting for it.
+func (p *Publisher) begin(o *outgoing) {
+	o.ctx, o.cancel = context.WithDeadline(context.Background(), o.expires)
+	if o.ctx.Err() != nil {
+		o.err = fmt.Errorf("%w: its turn did not come within %v", ErrUnavailable, p.timeout)
+	} else {
+		o.wait, o.err = p.pipe.BeginPublish(o.ctx, o.ps)
+	}
+	p.begun <- o
+}
+
+// finish waits for the outcomes of what was begun.
+func (p *Publisher) finish() {
+	defer close(p.done)
+	for o := range p.begun {
+		if o.err == nil {
+			o.receipts, o.err = o.wait()
+		}
+		if o.err == nil && len(o.receipts) != len(o.ps) {
+			o.err = fmt.Errorf("%w: the driver returned %d receipts for %d messages", ErrUnknown, len(o.receipts), len(o.ps))
+		}
+		o.err = overdue(o.ctx, o.err)
+		o.cancel()
+		p.decide(o)
 	}
 }
 
@@ -196,6 +248,11 @@ func (p *Publisher) publish(o *outgoing) {
 	} else {
 		o.receipts, o.err = p.b.send(ctx, p.timeout, o.ps)
 	}
+	p.decide(o)
+}
+
+// decide tells the senders what became of a batch.
+func (p *Publisher) decide(o *outgoing) {
 	var weight int64
 	failed := o.err
 	for i := range o.ps {

@@ -40,7 +40,10 @@ type conn struct {
 	leases    *leases
 }
 
-var _ driver.Conn = (*conn)(nil)
+var (
+	_ driver.Conn      = (*conn)(nil)
+	_ driver.Pipeliner = (*conn)(nil)
+)
 
 func newConn(dial Dial, o *Options) *conn {
 	c := &conn{

@@ -13,14 +13,20 @@ import (
 
 // Publish implements driver.Conn.
 func (c *conn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Receipt, error) {
+	wait, err := c.BeginPublish(ctx, ps)
+	if err != nil {
+		return nil, err
+	}
+	return wait()
+}
+
+// BeginPublish implements driver.Pipeliner.
+func (c *conn) BeginPublish(ctx context.Context, ps []driver.Publishing) (func() ([]driver.Receipt, error), error) {
 	if err := driver.ValidateBatch(ps); err != nil {
 		return nil, err
 	}
 	if c.isClosed() {
 		return nil, lease.ErrClosed
-	}
-	if len(ps) == 0 {
-		return nil, nil
 	}
 	b := newBatch(len(ps))
 	for i := range ps {
@@ -32,10 +38,13 @@ func (c *conn) Publish(ctx context.Context, ps []driver.Publishing) ([]driver.Re
 		parcel.index = i
 		b.parcels = append(b.parcels, parcel)
 	}
-	if err := c.pub.send(ctx, b); err != nil {
-		return nil, err
-	}
-	return b.receipts, nil
+	c.pub.begin(b)
+	return func() ([]driver.Receipt, error) {
+		if err := c.pub.wait(ctx, b); err != nil {
+			return nil, err
+		}
+		return b.receipts, nil
+	}, nil
 }
 
 // address says where a message is sent to.

@@ -65,8 +65,14 @@ func (p *publisher) signal() {
 
 // send sends a batch and waits until all of it is decided.
 func (p *publisher) send(ctx context.Context, b *batch) error {
+	p.begin(b)
+	return p.wait(ctx, b)
+}
+
+// begin puts a batch behind all that were put before.
+func (p *publisher) begin(b *batch) {
 	if len(b.parcels) == 0 {
-		return nil
+		return
 	}
 	p.mu.Lock()
 	b.left = len(b.parcels)
@@ -76,6 +82,13 @@ func (p *publisher) send(ctx context.Context, b *batch) error {
 	}
 	p.mu.Unlock()
 	p.signal()
+}
+
+// wait waits until all of a batch is decided.
+func (p *publisher) wait(ctx context.Context, b *batch) error {
+	if len(b.parcels) == 0 {
+		return nil
+	}
 	timer := time.NewTimer(p.c.o.PublishFor)
 	defer timer.Stop()
 	var cause error

@@ -191,3 +191,32 @@ func exchange(ctx context.Context, addr string, request []byte, n int) ([]byte, 
 	_, err = io.ReadFull(conn, answer)
 	return answer, err
 }
+
+// RabbitMQCluster is brokers that share their queues.
+type RabbitMQCluster struct{ Nodes []*RabbitMQ }
+
+// StartRabbitMQCluster starts three brokers and joins them, which takes about a
+// minute.
+func StartRabbitMQCluster(t testing.TB) *RabbitMQCluster {
+	t.Helper()
+	n := newErlangNetwork(t)
+	c := &RabbitMQCluster{}
+	for _, name := range []string{"n1", "n2", "n3"} {
+		c.Nodes = append(c.Nodes, n.broker(t, name))
+	}
+	for _, r := range c.Nodes[1:] {
+		r.Ctl(t, "stop_app")
+		r.Ctl(t, "join_cluster", c.Nodes[0].node())
+		r.Ctl(t, "start_app")
+	}
+	return c
+}
+
+// Addrs returns the addresses of all brokers.
+func (c *RabbitMQCluster) Addrs() []string {
+	addrs := make([]string, len(c.Nodes))
+	for i, r := range c.Nodes {
+		addrs[i] = r.Addr()
+	}
+	return addrs
+}
