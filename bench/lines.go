@@ -59,7 +59,7 @@ const (
 // Lines returns all lines, in the order in which a round measures them.
 func Lines() []*Line {
 	var all []*Line
-	for _, part := range [][]*Line{floorLines(), redisLines(), etcdLines(), rabbitLines(), processLines(), daemonLines()} {
+	for _, part := range [][]*Line{floorLines(), redisLines(), etcdLines(), zooKeeperLines(), rabbitLines(), processLines(), daemonLines()} {
 		all = append(all, part...)
 	}
 	return all
@@ -88,6 +88,19 @@ func redisLines() []*Line {
 		{Key: "redis/memory/contention/20", On: "ours on Redis", Durability: notSynced, Run: runContention(oursOnRedis, contenders)},
 	}
 	return described(lines)
+}
+
+// zooKeeperLines are on three servers, which all sync on the one disk.
+func zooKeeperLines() []*Line {
+	const theirs, ours = "go-zookeeper's lock", "ours on ZooKeeper"
+	return described([]*Line{
+		{Key: "go-zookeeper/three/locks/64", On: theirs, Durability: synced, Run: runCycles(goZooKeeper, many)},
+		{Key: "go-zookeeper/three/locks/1", On: theirs, Durability: synced, Run: runCycles(goZooKeeper, 1)},
+		{Key: "go-zookeeper/three/contention/20", On: theirs, Durability: synced, Run: runContention(goZooKeeper, contenders)},
+		{Key: "zookeeper/three/locks/64", On: ours, Durability: synced, Base: "go-zookeeper/three/locks/64", Run: runCycles(oursOnZooKeeper, many)},
+		{Key: "zookeeper/three/locks/1", On: ours, Durability: synced, Base: "go-zookeeper/three/locks/1", Run: runCycles(oursOnZooKeeper, 1)},
+		{Key: "zookeeper/three/contention/20", On: ours, Durability: synced, Base: "go-zookeeper/three/contention/20", Run: runContention(oursOnZooKeeper, contenders)},
+	})
 }
 
 func rabbitLines() []*Line {

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-redsync/redsync/v4"
 	redsyncpool "github.com/go-redsync/redsync/v4/redis/goredis/v9"
+	"github.com/go-zookeeper/zk"
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lock"
 )
 
@@ -68,8 +71,37 @@ func redsyncAt(t testing.TB, addr string, workers int) locker {
 	}
 }
 
+// goZooKeeperAt uses the lock of github.com/go-zookeeper/zk over one client. Its
+// Lock takes no context: one that is given up goes on.
+func goZooKeeperAt(t testing.TB, addrs []string) locker {
+	t.Helper()
+	client, _, err := zk.Connect(addrs, lockTTL, zk.WithLogInfo(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return func(ctx context.Context, name string) (func(context.Context) error, error) {
+		l := zk.NewLock(client, "/go-zookeeper/"+strings.ReplaceAll(name, "/", "-"), zk.WorldACL(zk.PermAll))
+		held := make(chan error, 1)
+		go func() { held <- l.Lock() }()
+		select {
+		case err := <-held:
+			return func(context.Context) error { return l.Unlock() }, err
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
 // Whose locks are measured.
 var (
+	goZooKeeper makeLocker = func(t testing.TB, s *Servers, _ int) locker { t.Helper(); return goZooKeeperAt(t, s.ZooKeeper.Addrs()) }
+
+	oursOnZooKeeper makeLocker = func(t testing.TB, s *Servers, _ int) locker {
+		t.Helper()
+		return lockkeeperAt(t, "zk://"+strings.Join(s.ZooKeeper.Addrs(), ",")+"/bench?tick="+realserver.ZooKeeperTick.String())
+	}
+
 	redsyncOnRedis  makeLocker = func(t testing.TB, s *Servers, n int) locker { t.Helper(); return redsyncAt(t, s.Redis.Addr(), n) }
 	redsyncOnSynced makeLocker = func(t testing.TB, s *Servers, n int) locker {
 		t.Helper()

@@ -16,15 +16,17 @@ import (
 	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"
 	_ "github.com/lockkeeper/lockkeeper/drivers/redis"
 	_ "github.com/lockkeeper/lockkeeper/drivers/remote"
+	_ "github.com/lockkeeper/lockkeeper/drivers/zookeeper"
 	_ "github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 )
 
 // Servers are those of others, which stay up for the whole run.
 type Servers struct {
-	Redis       *realserver.Server   // writes nothing to disk
-	SyncedRedis *realserver.Server   // syncs each write: appendfsync always
-	Etcd        *realserver.Server   // one member
+	Redis       *realserver.Server // writes nothing to disk
+	SyncedRedis *realserver.Server // syncs each write: appendfsync always
+	Etcd        *realserver.Server // one member
+	ZooKeeper   *realserver.ZooKeeperEnsemble
 	Rabbit      *realserver.RabbitMQ // one node; stopped while it is not measured
 }
 
@@ -48,6 +50,9 @@ func startServers(t testing.TB, lines []*Line) *Servers {
 	}
 	if wanted("etcd/") {
 		s.Etcd = realserver.StartEtcd(t)
+	}
+	if wanted("go-zookeeper/") || wanted("zookeeper/") {
+		s.ZooKeeper = realserver.StartZooKeeperEnsemble(t, realserver.ZooKeeperSynced)
 	}
 	if wanted("rabbitmq/") {
 		s.Rabbit = realserver.StartRabbitMQ(t)

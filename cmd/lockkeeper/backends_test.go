@@ -11,6 +11,7 @@ import (
 
 	"github.com/lockkeeper/lockkeeper/drivers/etcd"
 	"github.com/lockkeeper/lockkeeper/drivers/redis"
+	"github.com/lockkeeper/lockkeeper/drivers/zookeeper"
 	"github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
@@ -27,6 +28,7 @@ func lockProfiles() []driver.Profile {
 		engine.LockProfiles(),
 		redis.Profiles(),
 		etcd.Profiles(),
+		zookeeper.Profiles(),
 	)
 }
 

@@ -82,11 +82,36 @@ func (c *conn) round(p *place, r *driver.Request) (attempt, error) {
 			return c.grant(p, r, true)
 		}
 	}
+	proven := fresh && !p.checked // what was taken over is not made anew
+	var confirmed chan error
+	if !proven && c.hopeful(p) { // both at once, for it is most likely granted
+		confirmed = make(chan error, 1)
+		go func() { confirmed <- c.confirm(p) }()
+	}
 	v, err := c.look(r.Name)
+	if confirmed != nil {
+		if err := <-confirmed; err != nil {
+			return attempt{}, gone(c, p, err)
+		}
+		proven = true
+	}
 	if err != nil {
 		return attempt{}, err
 	}
-	return c.judge(p, r, v, fresh && !p.checked) // what was taken over is not made anew
+	return c.judge(p, r, v, proven)
+}
+
+// hopeful reports whether what an exclusive claim waits for has happened.
+func (c *conn) hopeful(p *place) bool {
+	if p.kind != kindExclusive || p.rec.Delay > 0 || p.granted || p.watch == nil {
+		return false
+	}
+	select {
+	case <-p.watch.fired:
+		return true
+	default:
+		return false
+	}
 }
 
 // begin makes the claim of a place, or finds the one that the holder has. It
@@ -156,8 +181,9 @@ func conflict(v *view, kind string) error {
 	return fmt.Errorf("the name is in use as %v with %d permits, not as %v with %d: %w", mode, permits, asked, wanted, lease.ErrConflict)
 }
 
-// judge decides about a claim by what there is of its name.
-func (c *conn) judge(p *place, r *driver.Request, v *view, fresh bool) (attempt, error) {
+// judge decides about a claim by what there is of its name. proven is for
+// grant.
+func (c *conn) judge(p *place, r *driver.Request, v *view, proven bool) (attempt, error) {
 	at := v.find(nodeOf(p.path))
 	if at < 0 {
 		c.reset(p)
@@ -187,7 +213,7 @@ func (c *conn) judge(p *place, r *driver.Request, v *view, fresh bool) (attempt,
 			return attempt{}, err
 		}
 		if until.IsZero() {
-			return c.grant(p, r, fresh)
+			return c.grant(p, r, proven)
 		}
 	}
 	if !r.Queue {

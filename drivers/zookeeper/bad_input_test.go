@@ -162,3 +162,19 @@ func TestTwoSessions(t *testing.T) {
 		t.Errorf("List: %+v, %v; want token %d", infos, err, g.Token)
 	}
 }
+
+// TestMostClaims has the bound at its edge, and one past it.
+func TestMostClaims(t *testing.T) {
+	ctx, name := drivertest.Bounded(t), drivertest.Fresh(t)
+	c := drivertest.OpenConn(t, urlOf(realserver.SharedZooKeeper(t).Addr()))
+	c.(*conn).most = 3
+	for i := range 4 {
+		_, _, err := c.Acquire(ctx, &driver.Request{Name: name, Holder: string(rune('a' + i)), TTL: time.Minute, Queue: true})
+		if i < 3 && err != nil || i == 3 && !errors.Is(err, lease.ErrLimit) {
+			t.Errorf("claim %d: %v", i+1, err)
+		}
+	}
+	if infos, err := c.List(ctx, &driver.ListRequest{Name: name}); err != nil || len(infos) != 1 || infos[0].Waiting != 2 {
+		t.Errorf("List: %+v, %v; want two waiters", infos, err)
+	}
+}

@@ -16,6 +16,10 @@ import (
 // remove its empty container meanwhile.
 const maxCreates = 8
 
+// MaxClaims bounds the holders and waiters of a name: each look at it reads all
+// their names in one reply.
+const MaxClaims = 10_000
+
 func nodeOf(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
 
 // create makes the claim of a place: one transaction, which also writes the
@@ -62,6 +66,10 @@ func (c *conn) create(p *place, r *driver.Request) (alone bool, err error) {
 		p.path, p.version, p.zxid, p.session = made, 0, stat.Mzxid, before
 		p.made, p.ctime = time.Now(), stat.Mtime
 		c.mu.Unlock()
+		if stat.NumChildren > c.most {
+			c.drop(p)
+			return false, fmt.Errorf("%d hold or wait for the name: %w", c.most, lease.ErrLimit)
+		}
 		return stat.NumChildren == 1, nil
 	}
 	return false, fmt.Errorf("%w: the container of the name cannot be kept", lease.ErrUnavailable)

@@ -23,9 +23,10 @@ func TestMain(m *testing.M) {
 
 // suiteSession outlasts a stall of a loaded machine, and a restart of a server.
 const (
-	suiteSession = 4 * time.Second
-	suiteQuery   = "?session=4s&tick=500ms"
+	suiteSession = 8 * time.Second
+	suiteQuery   = "?session=8s&tick=500ms"
 	suiteTTL     = time.Second
+	suiteWaiters = 250 // TestThousandWaiters has more
 )
 
 func urlOf(addrs ...string) string { return scheme + "://" + strings.Join(addrs, ",") + suiteQuery }
@@ -65,6 +66,7 @@ func TestSingle(t *testing.T) {
 		},
 		Restart:  func(t testing.TB) { s.Restart(t) },
 		ShortTTL: suiteTTL,
+		Waiters:  suiteWaiters,
 	})
 }
 
@@ -78,5 +80,6 @@ func TestEnsemble(t *testing.T) {
 			e.AwaitAll(t)
 		},
 		ShortTTL: suiteTTL,
+		Waiters:  suiteWaiters,
 	})
 }

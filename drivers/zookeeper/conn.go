@@ -28,6 +28,7 @@ type conn struct {
 	acl     []zk.ACL
 	session time.Duration // its time-out
 	safe    time.Duration // see safeTTL
+	most    int32         // MaxClaims
 
 	closed chan struct{}
 	once   sync.Once
@@ -44,34 +45,11 @@ var _ driver.Conn = (*conn)(nil)
 func newConn(client client, link *link, o *Options) *conn {
 	c := &conn{
 		client: client, link: link, caps: capabilities(o.Session, o.Tick), root: o.Root, base: o.TokenBase,
-		acl: o.acl(), session: o.Session, safe: safeTTL(o.Session, o.Tick),
+		acl: o.acl(), session: o.Session, safe: safeTTL(o.Session, o.Tick), most: MaxClaims,
 		closed: make(chan struct{}), places: map[placeKey]*place{},
 	}
 	c.hub.c = c
 	return c
-}
-
-func capabilities(session, tick time.Duration) driver.Caps {
-	return driver.Caps{
-		Backend:    "zookeeper",
-		Fenced:     true,
-		FIFO:       true,
-		Shared:     true,
-		Permits:    true,
-		LockDelay:  true,
-		Meta:       true,
-		Resume:     true,
-		Revoke:     true,
-		Break:      true,
-		Election:   true,
-		Watch:      true,
-		Loss:       driver.LossBeforeGrant,
-		Clock:      driver.ClockSession,
-		DeadWaiter: session + 2*tick,
-		MinTTL:     MinTTL,
-		MaxTTL:     MaxTTL,
-		Durable:    true,
-	}
 }
 
 // Caps implements driver.Conn.

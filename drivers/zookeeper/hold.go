@@ -125,11 +125,26 @@ func (c *conn) renewOwn(own []renewal, refs []driver.Ref, outcomes []driver.Outc
 		own = slices.Delete(own, at, at+1)
 	}
 	for _, k := range own {
-		ttl := refs[k.at].TTL
-		outcomes[k.at].TTL = c.give(ttl)
-		c.last(k.p, ttl)
+		if !c.prolong(&k, refs[k.at].TTL) {
+			failed = append(failed, k)
+			continue
+		}
+		outcomes[k.at].TTL = c.give(refs[k.at].TTL)
 	}
 	return failed, nil
+}
+
+// prolong has a lease that was found last on, unless its end has begun here
+// meanwhile.
+func (c *conn) prolong(k *renewal, ttl time.Duration) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.p.path != k.path || k.p.ending {
+		return false
+	}
+	k.p.until = time.Now().Add(ttl)
+	k.p.timer.Reset(ttl)
+	return true
 }
 
 // renewOne renews a lease that is not known here as it is: it was changed, it

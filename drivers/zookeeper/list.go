@@ -182,8 +182,8 @@ func (c *conn) grantInfo(f *found) driver.GrantInfo {
 	}
 }
 
-// closedFor is how long the lock-delays of a name last on. It changes nothing,
-// but for what is over: it is removed.
+// closedFor is how long the lock-delays of a name last on. One that nobody has
+// seen yet begins.
 func (c *conn) closedFor(name string, v *view) (time.Duration, error) {
 	until, err := c.closedUntil(nil, name, v)
 	if err != nil || until.IsZero() {

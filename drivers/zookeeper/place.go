@@ -40,9 +40,10 @@ type place struct {
 	recheck time.Time // when to look without an event; zero: never
 	waits   int       // Waits under way
 
-	dead  bool        // not in conn.places any more
-	until time.Time   // when the client ends it by itself
-	timer *time.Timer // fires then
+	dead   bool        // not in conn.places any more
+	ending bool        // its time was over: it is being removed
+	until  time.Time   // when the client ends it by itself
+	timer  *time.Timer // fires then
 }
 
 // enter returns the place of a key, made if it is missing, with its turn
@@ -100,7 +101,7 @@ func (c *conn) exit(p *place) {
 func (c *conn) reset(p *place) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.path, p.id, p.unknown, p.checked, p.granted, p.delayed, p.watch = "", "", false, false, false, false, nil
+	p.path, p.id, p.unknown, p.checked, p.granted, p.delayed, p.watch, p.ending = "", "", false, false, false, false, nil, false
 	p.timer.Stop()
 }
 
@@ -108,7 +109,7 @@ func (c *conn) reset(p *place) {
 func (c *conn) last(p *place, d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	p.until = time.Now().Add(d)
+	p.until, p.ending = time.Now().Add(d), false
 	p.timer.Reset(d)
 }
 
@@ -123,6 +124,7 @@ func (c *conn) ripen(p *place) {
 		defer c.exit(p)
 		c.mu.Lock()
 		left, waits := time.Until(p.until), p.waits
+		p.ending = left <= 0 && waits == 0 // from here on a renewal does not find it
 		c.mu.Unlock()
 		switch {
 		case p.dead || p.path == "" && !p.unknown:
@@ -143,10 +145,20 @@ func (c *conn) ripen(p *place) {
 		if p.path == "" {
 			return
 		}
+		if !p.granted && !c.reached() { // nobody could ask for it
+			c.last(p, c.session)
+			return
+		}
 		if err := c.remove(p, !p.granted); err != nil && !errors.Is(err, errGone) {
 			c.last(p, retryEvery) // until it is gone
 		}
 	})
+}
+
+// reached reports whether the servers answer, and at once.
+func (c *conn) reached() bool {
+	began := time.Now()
+	return c.sync() == nil && time.Since(began) < connectTime
 }
 
 // retryEvery is how often what is to be removed is tried again.
