@@ -130,6 +130,9 @@ func (m *Queues) duplicate(now Time, ch Changes, view View, q *queue, id string)
 		bucket++ // the wall clock was ahead once: do not wait for it
 	}
 	if bucket > q.counters.SeenBucket {
+		if q.counters.SeenBucket == 0 {
+			q.seenFrom = bucket // the first id of all
+		}
 		q.counters.SeenBucket, q.seenSince = bucket, now.Mono
 		ch.DropSeen(q.id, bucket-dedupBuckets)
 		m.touch(q)
@@ -137,7 +140,7 @@ func (m *Queues) duplicate(now Time, ch Changes, view View, q *queue, id string)
 	if _, ok := q.seen[id]; ok {
 		return true, nil
 	}
-	seen, err := view.Seen(q.id, bucket-dedupBuckets, bucket, id)
+	seen, err := view.Seen(q.id, max(bucket-dedupBuckets, q.seenFrom), bucket, id)
 	if err != nil {
 		return false, m.fault(q, err)
 	}

@@ -84,6 +84,7 @@ type queue struct {
 	runs         []record.Run
 	lowerWritten []record.Level      // as the store has them
 	seen         map[string]struct{} // ids published in this round
+	seenFrom     int64               // no id is in a bucket before this one: each that is looked into costs a search
 	seenSince    lease.Instant       // when the newest bucket of ids began
 	known        bool                // the id that is looked at is a duplicate
 	touched      bool
