@@ -53,7 +53,7 @@ const perGrant = 7
 func TestThousandWaiters(t *testing.T) {
 	const waiters = 1000
 	s := realserver.StartEtcd(t)
-	ctx := drivertest.Bounded(t)
+	ctx := lasting(t)
 	conns := []driver.Conn{drivertest.OpenConn(t, quick(s.Addr())), drivertest.OpenConn(t, quick(s.Addr())), drivertest.OpenConn(t, quick(s.Addr()))}
 	before := transactions(t, s)
 	took := drivertest.Line(ctx, t, conns, waiters)
@@ -71,9 +71,9 @@ func TestThousandWaiters(t *testing.T) {
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	s := realserver.StartEtcd(t)
-	ctx := drivertest.Bounded(t)
+	ctx := lasting(t)
 	c := openURL(t, quick(s.Addr()))
-	drivertest.UseNames(ctx, t, c, many(t, "LOCKKEEPER_NAMES", 3000), 64)
+	drivertest.UseNames(ctx, t, c, many(t, "LOCKKEEPER_NAMES", 1000), 64)
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
