@@ -160,7 +160,7 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 	if len(t.then)+len(later) <= maxOps {
 		t.then, later = append(t.then, later...), nil
 	}
-	answer, err := a.c.commit(ctx, t)
+	answer, err := a.commit(ctx, t)
 	switch {
 	case err == nil && answer.Succeeded:
 		a.tidy(ctx, later)
@@ -188,6 +188,14 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 		a.c.leases.give(held...)
 		return nil, nil, err
 	}
+}
+
+// commit makes one attempt at a transaction of the request's names.
+func (a *acquiring) commit(ctx context.Context, t *txn) (*clientv3.TxnResponse, error) {
+	if len(a.bases) > 1 {
+		return a.c.commit(ctx, t)
+	}
+	return a.c.lanes.run(ctx, a.r.Name, t)
 }
 
 // tidy deletes what had no room in a grant of very many names. Should it fail,

@@ -24,6 +24,7 @@ type conn struct {
 	timeout   time.Duration
 	clock     lease.Clock
 
+	lanes   *lanes
 	leases  *leases
 	session *session
 	waiters *waiters
@@ -45,6 +46,7 @@ func newConn(client *clientv3.Client, o *Options) *conn {
 		waiters: newWaiters(), doubts: newDoubts(),
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.lanes = &lanes{c: c}
 	c.leases = newLeases(c)
 	c.session = &session{c: c, ttl: o.Session}
 	c.work.start(c.keepHouse)

@@ -24,7 +24,8 @@
 //
 // # What is stored where
 //
-// Each step is one transaction. Keys are PREFIX, the name, a zero byte, and
+// Each step is one transaction; those of different names that a client makes at
+// the same time share one. Keys are PREFIX, the name, a zero byte, and
 //
 //	hx               the exclusive grant
 //	hs HOLDER        a shared grant

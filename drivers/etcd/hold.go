@@ -171,7 +171,7 @@ func (c *conn) releaseSome(ctx context.Context, refs []driver.Ref, outcomes []dr
 			outcomes[0].Err = lease.ErrNotHeld
 			return nil
 		}
-		answer, err := c.commit(ctx, t)
+		answer, err := c.lanes.run(ctx, refs[0].Name, t)
 		if err != nil {
 			return err
 		}
