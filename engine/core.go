@@ -94,7 +94,8 @@ func newCore(s *store.Store, p params, memory bool, o *Options) (*core, error) {
 		c.clock = lease.SystemClock()
 	}
 	c.waiting.prev, c.waiting.next = &c.waiting, &c.waiting
-	return c, c.restore()
+	err := c.restore()
+	return c, err
 }
 
 // now is the moment of a round.

@@ -211,7 +211,7 @@ func TestRoundBoundsWork(t *testing.T) {
 					r.err = r.pending.Wait()
 				}
 				for _, k := range r.calls {
-					if a := k.cmd.(*machine.Acquire); a.Grant == nil || r.err != nil { //nolint:forcetypeassert // above
+					if a := k.cmd.(*machine.Acquire); a.Grant == nil || r.err != nil {
 						t.Errorf("%s: %v, %v", a.Request.Name, a.Err, r.err)
 					}
 				}

@@ -13,9 +13,9 @@ var (
 
 // kept returns a pointer to cause for Held.cause: for how most leases end there
 // is one already.
-func kept(cause error) *error {
-	switch cause { //nolint:errorlint // the bare ones: what wraps them says more
-	case ErrReleased:
+func kept(cause error) *error { //nolint:gocritic // what an atomic.Pointer holds
+	switch cause {
+	case ErrReleased: //nolint:errorlint // the bare one: what wraps it says more
 		return &released
 	case ErrExpired:
 		return &expired
