@@ -23,8 +23,8 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	allocs.Check(t, locks, queues, allocs.Bounds{
-		Acquire: 60, Release: 48, Publish: 54,
-		PublishBatch: 3, ReceiveBatch: 9.6, SettleBatch: 0.65,
+		Acquire: 53, Release: 37, Publish: 50,
+		PublishBatch: 2.8, ReceiveBatch: 9.4, SettleBatch: 0.55,
 	})
 	if err := queues.Close(); err != nil {
 		t.Error(err)
