@@ -35,6 +35,7 @@ type service struct {
 var services = []service{
 	{"redis", "REDIS_URL", func(t testing.TB) string { t.Helper(); return "redis://" + realserver.StartRedis(t).Addr() }},
 	{"etcd", "ETCD_URL", func(t testing.TB) string { t.Helper(); return "etcd://" + realserver.StartEtcd(t).Addr() }},
+	{"zookeeper", "ZOOKEEPER_URL", func(t testing.TB) string { t.Helper(); return "zk://" + realserver.StartZooKeeper(t).Addr() }},
 	{"rabbitmq", "RABBITMQ_URL", func(t testing.TB) string {
 		t.Helper()
 		return "amqp://guest:guest@" + realserver.StartRabbitMQ(t).Addr()
