@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue"
@@ -68,14 +69,14 @@ func TestBrokerKilled(t *testing.T) {
 // TestConnectionsCut cuts all connections, again and again.
 func TestConnectionsCut(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, realserver.SharedRabbitMQ(t).Addr())
-	url := "amqp://" + p.addr() + fast
+	p := drivertest.NewProxy(t, realserver.SharedRabbitMQ(t).Addr())
+	url := "amqp://" + p.Addr() + fast
 	pub, sub := openBroker(t, url), openBroker(t, url)
 	tr := newTraffic(t, pub, "cut")
 	tr.run(pub, sub, func() {
 		for range 5 * times(t) {
 			tr.progress(100)
-			p.cut()
+			p.Cut()
 		}
 		tr.progress(50)
 	})
@@ -86,21 +87,21 @@ func TestConnectionsCut(t *testing.T) {
 func TestBlackHole(t *testing.T) {
 	t.Parallel()
 	for name, dark := range map[string][]int{
-		"nothing gets there":      {toServer},
-		"nothing comes back":      {toClient},
-		"nothing gets either way": {toServer, toClient},
+		"nothing gets there":      {drivertest.ToServer},
+		"nothing comes back":      {drivertest.ToClient},
+		"nothing gets either way": {drivertest.ToServer, drivertest.ToClient},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newProxy(t, realserver.SharedRabbitMQ(t).Addr())
-			url := "amqp://" + p.addr() + fast
+			p := drivertest.NewProxy(t, realserver.SharedRabbitMQ(t).Addr())
+			url := "amqp://" + p.Addr() + fast
 			pub, sub := openBroker(t, url), openBroker(t, url)
 			tr := newTraffic(t, pub, name)
 			tr.run(pub, sub, func() {
 				tr.progress(100)
-				p.swallow(dark...)
+				p.Swallow(dark...)
 				pass(5 * time.Second) // three heartbeats, and some
-				p.heal()
+				p.Heal()
 				tr.progress(100)
 			})
 		})
@@ -111,8 +112,8 @@ func TestBlackHole(t *testing.T) {
 // its tag settles nothing on the next.
 func TestDeadConnection(t *testing.T) {
 	t.Parallel()
-	p := newProxy(t, realserver.SharedRabbitMQ(t).Addr())
-	c := openURL(t, "amqp://"+p.addr()+fast)
+	p := drivertest.NewProxy(t, realserver.SharedRabbitMQ(t).Addr())
+	c := openURL(t, "amqp://"+p.Addr()+fast)
 	defer c.Close()
 	ctx := t.Context()
 	publishOne := func(q, body string) {
@@ -141,7 +142,7 @@ func TestDeadConnection(t *testing.T) {
 	}
 	publishOne(q, "a")
 	old := receiveOne(q)
-	p.cut()
+	p.Cut()
 	again := receiveOne(q)
 	if string(again.Message.Body) != "a" || again.Attempt != 2 || again.Token <= old.Token {
 		t.Fatalf("first %+v, then %+v", old, again)
