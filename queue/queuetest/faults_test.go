@@ -234,7 +234,10 @@ func (f *faulty) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.O
 // break a promise, and expects the check of that promise to fail.
 func TestFaults(t *testing.T) {
 	for name, f := range faults {
-		t.Run(name, func(t *testing.T) { finds(t, "TestSuite", f.check, name) })
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it is another process that waits for most of its time
+			finds(t, "TestSuite", f.check, name)
+		})
 	}
 }
 
@@ -347,6 +350,7 @@ var raced = map[string]int{"the rest is not shared": 50, "receives take turns": 
 func TestFlaws(t *testing.T) {
 	for name, f := range flawed {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			finds(t, "TestReference", f.check, name, "-test.failfast", "-test.count="+strconv.Itoa(max(1, raced[name])))
 		})
 	}

@@ -37,7 +37,8 @@ func (r *reference) upkeep(q *refQueue, now time.Time) {
 	for id, c := range q.consumers {
 		gone := c.seen.Add(q.spec.Lease)
 		switch {
-		case q.busy(c) && (c.waiting > 0 || !c.left || !r.flaws.activeOverlaps), !c.left && (gone.After(now) || r.flaws.neverGone):
+		case !c.left && (gone.After(now) || r.flaws.neverGone), // busy looks at every message
+			q.busy(c) && (c.waiting > 0 || !c.left || !r.flaws.activeOverlaps):
 			continue
 		case c.left:
 			gone = now
