@@ -233,9 +233,10 @@ func (f *faulty) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.O
 // TestFaults runs the suite, in processes of their own, against drivers that
 // break a promise, and expects the check of that promise to fail.
 func TestFaults(t *testing.T) {
+	t.Parallel() // each is another process, which waits for most of its time
 	for name, f := range faults {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // it is another process that waits for most of its time
+			t.Parallel()
 			finds(t, "TestSuite", f.check, name)
 		})
 	}
@@ -348,6 +349,7 @@ var raced = map[string]int{"the rest is not shared": 50, "receives take turns": 
 
 // TestFlaws does what TestFaults does with a reference that is wrong inside.
 func TestFlaws(t *testing.T) {
+	t.Parallel()
 	for name, f := range flawed {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
