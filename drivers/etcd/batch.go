@@ -52,7 +52,7 @@ func (l *lanes) run(ctx context.Context, name string, t *txn) (*clientv3.TxnResp
 	l.mu.Lock()
 	l.line = append(l.line, k)
 	if l.busy < maxLanes {
-		if !l.c.work.start(l.lane) {
+		if !l.c.work.Start(l.lane) {
 			l.line = l.line[:len(l.line)-1]
 			l.mu.Unlock()
 			return nil, lease.ErrClosed

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/lockkeeper/lockkeeper/internal/work"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -33,7 +34,7 @@ type conn struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
-	work   work
+	work   work.Group
 }
 
 var _ driver.Conn = (*conn)(nil)
@@ -49,7 +50,7 @@ func newConn(client *clientv3.Client, o *Options) *conn {
 	c.lanes = &lanes{c: c}
 	c.leases = newLeases(c)
 	c.session = &session{c: c, ttl: o.Session}
-	c.work.start(c.keepHouse)
+	c.work.Start(c.keepHouse)
 	return c
 }
 
@@ -62,9 +63,9 @@ func (c *conn) isClosed() bool { return c.ctx.Err() != nil }
 // back, if that takes no time; what waits is left to its session.
 func (c *conn) Close() error {
 	c.once.Do(func() {
-		c.work.close()
+		c.work.Close()
 		c.cancel()
-		c.work.wg.Wait()
+		c.work.Wait()
 		c.leases.close()
 		if c.owned {
 			// What a connection says when it is closed tells nobody anything.
@@ -158,29 +159,4 @@ func ranges(responses []*etcdserverpb.ResponseOp) []*etcdserverpb.RangeResponse 
 		}
 	}
 	return out
-}
-
-// work is the goroutines of a conn.
-type work struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f, unless the conn is closed.
-func (w *work) start(f func()) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return false
-	}
-	w.wg.Go(f)
-	return true
-}
-
-// close lets nothing start any more.
-func (w *work) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
 }

@@ -71,7 +71,7 @@ func (s *session) lease(ctx context.Context) (clientv3.LeaseID, error) {
 		if err != nil {
 			return 0, err
 		}
-		s.c.work.start(func() { s.keep(l.id) })
+		s.c.work.Start(func() { s.keep(l.id) })
 		return l.id, nil
 	}
 }

@@ -67,7 +67,7 @@ func (c *conn) Watch(ctx context.Context, r *driver.WatchRequest) (driver.Watche
 	w := &watcher{c: c, r: *r, changed: map[string]struct{}{}, poke: make(chan struct{}, 1), known: map[string]*told{}}
 	w.ctx, w.cancel = context.WithCancel(c.ctx)
 	begun := make(chan error, 1)
-	if !c.work.start(func() { w.run(begun) }) {
+	if !c.work.Start(func() { w.run(begun) }) {
 		w.cancel()
 		return nil, lease.ErrClosed
 	}

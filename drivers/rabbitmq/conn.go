@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/work"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -25,7 +26,7 @@ type conn struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
-	work   work
+	work   work.Group
 
 	recording chan struct{} // holds a token while nobody is at the record
 
@@ -56,8 +57,8 @@ func newConn(dial Dial, o *Options) *conn {
 	c.out, c.in = newSide(c, "publish"), newSide(c, "receive")
 	c.pub = newPublisher(c)
 	c.leases = newLeases()
-	c.work.start(c.pub.run)
-	c.work.start(c.expire)
+	c.work.Start(c.pub.run)
+	c.work.Start(c.expire)
 	return c
 }
 
@@ -70,37 +71,12 @@ func (c *conn) isClosed() bool { return c.ctx.Err() != nil }
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.cancel()
-		c.work.close()
+		c.work.Close()
 		c.in.close()
 		c.out.close()
 	})
-	c.work.wg.Wait()
+	c.work.Wait()
 	return nil
-}
-
-// work counts goroutines.
-type work struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f, unless the conn is closed.
-func (w *work) start(f func()) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return false
-	}
-	w.wg.Go(f)
-	return true
-}
-
-// close lets nothing start any more.
-func (w *work) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
 }
 
 // Detach implements driver.Conn.

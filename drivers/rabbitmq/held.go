@@ -120,7 +120,7 @@ func (c *conn) expire() {
 	for {
 		over, next := c.overdue(time.Now())
 		for _, h := range over {
-			c.work.start(func() { c.expired(h) })
+			c.work.Start(func() { c.expired(h) })
 		}
 		timer := time.NewTimer(next)
 		select {
@@ -205,7 +205,7 @@ func (c *conn) told(h *held) {
 	empty := h.inbox.retired && h.inbox.open == 0
 	c.mu.Unlock()
 	if empty {
-		c.work.start(func() { _ = h.inbox.ch.Close() })
+		c.work.Start(func() { _ = h.inbox.ch.Close() })
 	}
 }
 
@@ -230,7 +230,7 @@ func (c *conn) openInbox(ctx context.Context) (*inbox, error) {
 	}
 	in := &inbox{ch: ch, gone: make(chan struct{})}
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-	started := c.work.start(func() {
+	started := c.work.Start(func() {
 		why := <-closes
 		in.mu.Lock()
 		in.why = why

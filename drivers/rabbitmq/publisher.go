@@ -187,7 +187,7 @@ func (p *publisher) open() (*channel, error) {
 	// the client reads on.
 	returns := ch.NotifyReturn(make(chan amqp.Return))
 	closes := ch.NotifyClose(make(chan *amqp.Error, 1))
-	if !p.c.work.start(func() { p.listen(out, confirms, returns, closes) }) {
+	if !p.c.work.Start(func() { p.listen(out, confirms, returns, closes) }) {
 		_ = ch.Close()
 		return nil, lease.ErrClosed
 	}

@@ -37,7 +37,7 @@ func (c *conn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.
 	}
 	got := make(chan result) // unbuffered: it is taken, or handed back
 	left := make(chan struct{})
-	started := c.work.start(func() {
+	started := c.work.Start(func() {
 		var out result
 		out.ds, out.err = s.receive(&own, left)
 		select {

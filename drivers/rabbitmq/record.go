@@ -66,7 +66,7 @@ func (c *conn) recorded(ctx context.Context, f recordUse) error {
 		return err
 	}
 	done := make(chan error, 1)
-	started := c.work.start(func() {
+	started := c.work.Start(func() {
 		err := c.withRecord(ctx, l, f)
 		c.recording <- struct{}{}
 		done <- err

@@ -79,7 +79,7 @@ func (s *side) get(ctx context.Context) (*link, error) {
 	blocks := conn.NotifyBlocked(make(chan amqp.Blocking, 1))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || !s.c.work.start(func() { l.watch(closes, blocks) }) {
+	if s.closed || !s.c.work.Start(func() { l.watch(closes, blocks) }) {
 		_ = conn.CloseDeadline(time.Now().Add(closeTime))
 		return nil, lease.ErrClosed
 	}
@@ -163,7 +163,7 @@ func (c *conn) do(ctx context.Context, s *side, f func(*amqp.Channel) error) err
 		return err
 	}
 	done := make(chan error, 1)
-	if !c.work.start(func() { done <- l.with(f) }) {
+	if !c.work.Start(func() { done <- l.with(f) }) {
 		return lease.ErrClosed
 	}
 	select {

@@ -69,7 +69,7 @@ func (c *conn) start(ctx context.Context, k *call) error {
 	defer s.mu.Unlock()
 	s.line = append(s.line, k)
 	if s.lanes < maxLanes {
-		if !c.work.start(s.lane) {
+		if !c.work.Start(s.lane) {
 			s.line = s.line[:len(s.line)-1]
 			return lease.ErrClosed
 		}
@@ -225,29 +225,4 @@ func (s *server) send(batch []*call) {
 		k.reply, k.err = cmds[i].Slice()
 		k.acks = acks
 	}
-}
-
-// work is the goroutines of a conn.
-type work struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f, unless the conn is closed.
-func (w *work) start(f func()) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return false
-	}
-	w.wg.Go(f)
-	return true
-}
-
-// close lets nothing start any more.
-func (w *work) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
 }

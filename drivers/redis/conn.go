@@ -11,6 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/lockkeeper/lockkeeper/internal/work"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -38,7 +39,7 @@ type conn struct {
 	cancel context.CancelFunc
 	closed chan struct{}
 	once   sync.Once
-	work   work
+	work   work.Group
 
 	mu      sync.Mutex
 	servers map[*goredis.Client]*server
@@ -84,14 +85,14 @@ func (c *conn) Close() error {
 	c.once.Do(func() {
 		close(c.closed)
 		c.cancel()
-		c.work.close()
+		c.work.Close()
 		if c.owned {
 			// This ends the calls under way. What an idle connection says
 			// when it is closed tells nobody anything.
 			_ = c.client.Close()
 		}
 	})
-	c.work.wg.Wait()
+	c.work.Wait()
 	return nil
 }
 

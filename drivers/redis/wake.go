@@ -165,7 +165,7 @@ func (w *wakes) listen() *listener {
 		return w.listener
 	}
 	l := &listener{ready: make(chan struct{})}
-	started := w.c.work.start(func() {
+	started := w.c.work.Start(func() {
 		l.pubsub = w.c.client.Subscribe(w.c.ctx, w.channel)
 		w.receive(l)
 	})

@@ -110,7 +110,7 @@ func (w *watcher) subscribeAt(ctx context.Context, client *goredis.Client) error
 	if err == nil {
 		_, err = sub.Receive(ctx)
 	}
-	if err == nil && !w.c.work.start(func() { w.receive(sub) }) {
+	if err == nil && !w.c.work.Start(func() { w.receive(sub) }) {
 		err = lease.ErrClosed
 	}
 	if err != nil {

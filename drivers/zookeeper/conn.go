@@ -8,6 +8,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
+	"github.com/lockkeeper/lockkeeper/internal/work"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -32,7 +33,7 @@ type conn struct {
 
 	closed chan struct{}
 	once   sync.Once
-	work   work
+	work   work.Group
 	hub    hub
 
 	mu     sync.Mutex
@@ -82,7 +83,7 @@ func (c *conn) Close() error {
 	c.once.Do(func() {
 		held := c.leave()
 		close(c.closed)
-		c.work.close()
+		c.work.Close()
 		if c.link == nil {
 			return
 		}
@@ -93,7 +94,7 @@ func (c *conn) Close() error {
 		c.link.sever()
 	})
 	if c.link != nil { // otherwise calls may last as long as the caller's client looks for a server
-		c.work.wg.Wait()
+		c.work.Wait()
 	}
 	return nil
 }
@@ -143,29 +144,4 @@ func (c *conn) look(name string) (*view, error) {
 		return nil, err
 	}
 	return parseView(children), nil
-}
-
-// work is the goroutines of a conn.
-type work struct {
-	mu     sync.Mutex
-	closed bool
-	wg     sync.WaitGroup
-}
-
-// start runs f, unless the conn is closed.
-func (w *work) start(f func()) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.closed {
-		return false
-	}
-	w.wg.Go(f)
-	return true
-}
-
-// close lets nothing start any more.
-func (w *work) close() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
 }

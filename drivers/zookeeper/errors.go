@@ -81,7 +81,7 @@ func do[T any](ctx context.Context, c *conn, what string, writes bool, f func() 
 		return none, fmt.Errorf("%w: %w", lease.ErrUnavailable, context.Cause(ctx))
 	}
 	done := make(chan result[T], 1)
-	started := c.work.start(func() {
+	started := c.work.Start(func() {
 		v, err := f()
 		done <- result[T]{v, err}
 	})

@@ -119,7 +119,7 @@ func (c *conn) current(p *place) bool { return p.session == c.client.SessionID()
 // ripen ends a place whose time is over: a lease that was not renewed, or a
 // waiter that nobody asks for any more.
 func (c *conn) ripen(p *place) {
-	c.work.start(func() {
+	c.work.Start(func() {
 		p.turn <- struct{}{}
 		defer c.exit(p)
 		c.mu.Lock()

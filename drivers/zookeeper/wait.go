@@ -53,7 +53,7 @@ func (h *hub) node(path string) (*watch, error) {
 // follow fires a watch when its event comes. What is lost with the session is
 // an event, too.
 func (h *hub) follow(w *watch, path string, events <-chan zk.Event) {
-	started := h.c.work.start(func() {
+	started := h.c.work.Start(func() {
 		select {
 		case <-events:
 		case <-h.c.closed:

@@ -166,7 +166,7 @@ func (w *watcher) look() (at time.Time, err error) {
 		return at, nil
 	}
 	done := make(chan error, 1)
-	started := w.c.work.start(func() {
+	started := w.c.work.Start(func() {
 		done <- w.tell()
 		w.wake()
 	})
@@ -203,7 +203,7 @@ func (w *watcher) watch(key string, set func() ([]string, <-chan zk.Event, error
 	w.mu.Lock()
 	w.set[key] = true
 	w.mu.Unlock()
-	w.c.work.start(func() {
+	w.c.work.Start(func() {
 		select {
 		case <-events:
 		case <-w.gone:
