@@ -2,12 +2,8 @@ package etcd
 
 import (
 	"crypto/tls"
-	"crypto/x509"
-	"net"
 	"net/url"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 
+	"github.com/lockkeeper/lockkeeper/internal/urlpart"
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
@@ -71,8 +68,11 @@ func parseURL(raw string) (*target, error) {
 		t.user = u.User.Username()
 		t.password, _ = u.User.Password()
 	}
-	if err := t.setHosts(hosts); err != nil {
+	if t.addrs, err = urlpart.Hosts(hosts, defaultPort, maxHosts); err != nil {
 		return nil, err
+	}
+	if strings.Contains(hosts, "%") {
+		return nil, lease.Invalidf("url", "must not name hosts with a %%")
 	}
 	if path := strings.Trim(u.Path, "/"); path != "" {
 		t.options.Prefix = path + "/"
@@ -93,26 +93,6 @@ func parseURL(raw string) (*target, error) {
 	return t, nil
 }
 
-func (t *target) setHosts(hosts string) error {
-	all := strings.Split(hosts, ",")
-	if len(all) > maxHosts {
-		return lease.Invalidf("url", "must name at most %d hosts, has %d", maxHosts, len(all))
-	}
-	for _, h := range all {
-		addr := h
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			addr = net.JoinHostPort(strings.Trim(h, "[]"), defaultPort)
-		}
-		host, p, err := net.SplitHostPort(addr)
-		n, perr := strconv.ParseUint(p, 10, 16)
-		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t%") {
-			return lease.Invalidf("url", "must name hosts as HOST or HOST:PORT, has %q", h)
-		}
-		t.addrs = append(t.addrs, addr)
-	}
-	return nil
-}
-
 // setParameters reads the query. An unknown parameter is an error.
 func (t *target) setParameters(query url.Values, secure bool) error {
 	files := map[string]string{}
@@ -123,16 +103,16 @@ func (t *target) setParameters(query url.Values, secure bool) error {
 		var err error
 		switch v := vs[0]; {
 		case name == "timeout":
-			t.options.Timeout, err = parseDuration(name, v, minTimeout, maxTimeout)
+			t.options.Timeout, err = urlpart.Duration(name, v, minTimeout, maxTimeout)
 		case name == "session":
-			t.options.Session, err = parseDuration(name, v, MinSession, MaxSession)
+			t.options.Session, err = urlpart.Duration(name, v, MinSession, MaxSession)
 			if err == nil && t.options.Session%time.Second != 0 {
 				err = lease.Invalidf(name, "must be whole seconds, is %q", v)
 			}
 		case name == "token_base":
-			t.options.TokenBase, err = parseBase(v)
+			t.options.TokenBase, err = urlpart.Token(name, v, MaxTokenBase)
 		case name == "password_file":
-			t.password, err = readPassword(name, v)
+			t.password, err = urlpart.Password(name, v)
 		case (name == "ca_file" || name == "cert_file" || name == "key_file") && secure:
 			files[name] = v
 		default:
@@ -151,13 +131,9 @@ func (t *target) setParameters(query url.Values, secure bool) error {
 func (t *target) setTLS(files map[string]string) error {
 	t.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca := files["ca_file"]; ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return lease.Invalidf("ca_file", "cannot be read: %v", err)
-		}
-		t.tls.RootCAs = x509.NewCertPool()
-		if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
-			return lease.Invalidf("ca_file", "%s has no PEM certificate", ca)
+		var err error
+		if t.tls.RootCAs, err = urlpart.Authorities("ca_file", ca); err != nil {
+			return err
 		}
 	}
 	cert, key := files["cert_file"], files["key_file"]
@@ -175,35 +151,6 @@ func (t *target) setTLS(files map[string]string) error {
 	}
 	t.tls.Certificates = []tls.Certificate{pair}
 	return nil
-}
-
-func parseDuration(name, s string, least, most time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, lease.Invalidf(name, "must be a duration from %v to %v, is %q", least, most, s)
-	}
-	return d, nil
-}
-
-func parseBase(s string) (lease.Token, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || lease.Token(n) > MaxTokenBase {
-		return 0, lease.Invalidf("token_base", "must be a number from 0 to %d, is %q", MaxTokenBase, s)
-	}
-	return lease.Token(n), nil
-}
-
-// readPassword reads the first line of a file.
-func readPassword(name, path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", lease.Invalidf(name, "cannot be read: %v", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", lease.Invalidf(name, "%s has no password", path)
-	}
-	return line, nil
 }
 
 // config is the client's configuration for a target. The client repeats reads,

@@ -3,19 +3,17 @@ package rabbitmq
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
 	"net/url"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/lockkeeper/lockkeeper/internal/urlpart"
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
@@ -84,7 +82,7 @@ func parseURL(raw string) (*target, error) {
 	if scheme == "amqps" {
 		port = defaultTLSPort
 	}
-	if err := t.setHosts(hosts, port); err != nil {
+	if t.addrs, err = urlpart.Hosts(hosts, port, maxHosts); err != nil {
 		return nil, err
 	}
 	query, err := url.ParseQuery(u.RawQuery)
@@ -111,26 +109,6 @@ func parseVhost(u *url.URL) (string, error) {
 	return vhost, lease.ValidateText("url: virtual host", vhost, 1, 255)
 }
 
-func (t *target) setHosts(hosts, port string) error {
-	all := strings.Split(hosts, ",")
-	if len(all) > maxHosts {
-		return lease.Invalidf("url", "must name at most %d hosts, has %d", maxHosts, len(all))
-	}
-	for _, h := range all {
-		addr := h
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			addr = net.JoinHostPort(strings.Trim(h, "[]"), port)
-		}
-		host, p, err := net.SplitHostPort(addr)
-		n, perr := strconv.ParseUint(p, 10, 16)
-		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t") {
-			return lease.Invalidf("url", "must name hosts as HOST or HOST:PORT, has %q", h)
-		}
-		t.addrs = append(t.addrs, addr)
-	}
-	return nil
-}
-
 // setParameters reads the query. An unknown parameter is an error.
 func (t *target) setParameters(query url.Values, secure bool) error {
 	caFile := ""
@@ -141,11 +119,11 @@ func (t *target) setParameters(query url.Values, secure bool) error {
 		var err error
 		switch v := vs[0]; {
 		case name == "timeout":
-			t.options.Timeout, err = parseDuration(name, v, minTimeout, maxTimeout)
+			t.options.Timeout, err = urlpart.Duration(name, v, minTimeout, maxTimeout)
 		case name == "publish_for":
-			t.options.PublishFor, err = parseDuration(name, v, minPublishFor, maxPublishFor)
+			t.options.PublishFor, err = urlpart.Duration(name, v, minPublishFor, maxPublishFor)
 		case name == "heartbeat":
-			t.heartbeat, err = parseDuration(name, v, minHeartbeat, maxHeartbeat)
+			t.heartbeat, err = urlpart.Duration(name, v, minHeartbeat, maxHeartbeat)
 		case name == "queue_type" && (v == string(Quorum) || v == string(Classic)):
 			t.options.QueueType = QueueType(v)
 		case name == "queue_type":
@@ -154,7 +132,7 @@ func (t *target) setParameters(query url.Values, secure bool) error {
 			t.options.Prefix = v
 			err = lease.ValidateText(name, v, 1, MaxPrefix)
 		case name == "password_file":
-			t.password, err = readPassword(name, v)
+			t.password, err = urlpart.Password(name, v)
 		case name == "ca_file" && secure:
 			caFile = v
 		default:
@@ -175,36 +153,9 @@ func (t *target) setTLS(caFile string) error {
 	if caFile == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return lease.Invalidf("ca_file", "cannot be read: %v", err)
-	}
-	t.tls.RootCAs = x509.NewCertPool()
-	if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return lease.Invalidf("ca_file", "%s has no PEM certificate", caFile)
-	}
-	return nil
-}
-
-func parseDuration(name, s string, least, most time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, lease.Invalidf(name, "must be a duration from %v to %v, is %q", least, most, s)
-	}
-	return d, nil
-}
-
-// readPassword reads the first line of a file.
-func readPassword(name, path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", lease.Invalidf(name, "cannot be read: %v", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", lease.Invalidf(name, "%s has no password", path)
-	}
-	return line, nil
+	var err error
+	t.tls.RootCAs, err = urlpart.Authorities("ca_file", caFile)
+	return err
 }
 
 // dial is the Dial of a URL. Where it names several hosts it tries them in
@@ -253,7 +204,7 @@ func (t *target) dialOne(ctx context.Context, addr, name string) (*amqp.Connecti
 func (t *target) open(ctx context.Context, raw net.Conn, addr, name string) (*amqp.Connection, error) {
 	if t.tls != nil {
 		config := t.tls.Clone()
-		config.ServerName, _, _ = net.SplitHostPort(addr) // setHosts made it
+		config.ServerName, _, _ = net.SplitHostPort(addr) // Hosts made it
 		secure := tls.Client(raw, config)
 		if err := secure.HandshakeContext(ctx); err != nil {
 			return nil, err

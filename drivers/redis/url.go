@@ -2,10 +2,8 @@ package redis
 
 import (
 	"crypto/tls"
-	"crypto/x509"
 	"net"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +12,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 
+	"github.com/lockkeeper/lockkeeper/internal/urlpart"
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
@@ -131,31 +130,13 @@ func (t *target) setPlace(hosts, path string) error {
 	default:
 		return lease.Invalidf("url", "has too long a path")
 	}
-	return t.setHosts(hosts, port, most)
+	var err error
+	t.addrs, err = urlpart.Hosts(hosts, port, most)
+	return err
 }
 
 // maxHosts bounds the hosts of a URL.
 const maxHosts = 32
-
-func (t *target) setHosts(hosts, port string, most int) error {
-	all := strings.Split(hosts, ",")
-	if len(all) > most {
-		return lease.Invalidf("url", "must name at most %d hosts with %s://, has %d", most, t.scheme, len(all))
-	}
-	for _, h := range all {
-		addr := h
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			addr = net.JoinHostPort(strings.Trim(h, "[]"), port)
-		}
-		host, p, err := net.SplitHostPort(addr)
-		n, perr := strconv.ParseUint(p, 10, 16)
-		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t") {
-			return lease.Invalidf("url", "must name hosts as HOST or HOST:PORT, has %q", h)
-		}
-		t.addrs = append(t.addrs, addr)
-	}
-	return nil
-}
 
 // maxDB bounds the number of a database.
 const maxDB = 1 << 20
@@ -180,22 +161,22 @@ func (t *target) setParameters(query url.Values) error {
 		var err error
 		switch v := vs[0]; {
 		case name == "timeout":
-			t.options.Timeout, err = parseDuration(name, v, minTimeout, maxTimeout)
+			t.options.Timeout, err = urlpart.Duration(name, v, minTimeout, maxTimeout)
 		case name == "fence_keep":
-			t.options.FenceKeep, err = parseDuration(name, v, MinFenceKeep, MaxFenceKeep)
+			t.options.FenceKeep, err = urlpart.Duration(name, v, MinFenceKeep, MaxFenceKeep)
 		case name == "prefix":
 			t.options.Prefix = v
 			if v == "" {
 				err = lease.Invalidf(name, "must not be empty")
 			}
 		case name == "token_base":
-			t.options.TokenBase, err = parseBase(v)
+			t.options.TokenBase, err = urlpart.Token(name, v, MaxTokenBase)
 		case name == "wait_replicas":
 			t.options.WaitReplicas, err = parseNumber(name, v, MaxWaitReplicas)
 		case name == "password_file":
-			t.password, err = readPassword(name, v)
+			t.password, err = urlpart.Password(name, v)
 		case name == "sentinel_password_file" && t.scheme == "redis+sentinel":
-			t.sentinel, err = readPassword(name, v)
+			t.sentinel, err = urlpart.Password(name, v)
 		case name == "db" && t.scheme == "unix":
 			err = t.setDB(name, v)
 		case name == "ca_file" && t.scheme != "redis" && t.scheme != "unix":
@@ -226,23 +207,9 @@ func (t *target) setTLS(caFile string) error {
 	if caFile == "" {
 		return nil
 	}
-	pem, err := os.ReadFile(caFile)
-	if err != nil {
-		return lease.Invalidf("ca_file", "cannot be read: %v", err)
-	}
-	t.tls.RootCAs = x509.NewCertPool()
-	if !t.tls.RootCAs.AppendCertsFromPEM(pem) {
-		return lease.Invalidf("ca_file", "%s has no PEM certificate", caFile)
-	}
-	return nil
-}
-
-func parseDuration(name, s string, least, most time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, lease.Invalidf(name, "must be a duration from %v to %v, is %q", least, most, s)
-	}
-	return d, nil
+	var err error
+	t.tls.RootCAs, err = urlpart.Authorities("ca_file", caFile)
+	return err
 }
 
 func parseNumber(name, s string, most int) (int, error) {
@@ -253,14 +220,6 @@ func parseNumber(name, s string, most int) (int, error) {
 	return n, nil
 }
 
-func parseBase(s string) (lease.Token, error) {
-	n, err := strconv.ParseUint(s, 10, 64)
-	if err != nil || lease.Token(n) > MaxTokenBase {
-		return 0, lease.Invalidf("token_base", "must be a number from 0 to %d, is %q", MaxTokenBase, s)
-	}
-	return lease.Token(n), nil
-}
-
 func parseBool(name, s string) (bool, error) {
 	switch s {
 	case "true":
@@ -269,19 +228,6 @@ func parseBool(name, s string) (bool, error) {
 		return false, nil
 	}
 	return false, lease.Invalidf(name, "must be true or false, is %q", s)
-}
-
-// readPassword reads the first line of a file.
-func readPassword(name, path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", lease.Invalidf(name, "cannot be read: %v", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", lease.Invalidf(name, "%s has no password", path)
-	}
-	return line, nil
 }
 
 // client makes the client for a target. It makes one attempt with each call:

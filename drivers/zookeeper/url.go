@@ -1,13 +1,10 @@
 package zookeeper
 
 import (
-	"net"
 	"net/url"
-	"os"
-	"strconv"
 	"strings"
-	"time"
 
+	"github.com/lockkeeper/lockkeeper/internal/urlpart"
 	"github.com/lockkeeper/lockkeeper/lease"
 )
 
@@ -57,7 +54,7 @@ func parseURL(raw string) (*target, error) {
 	if err != nil {
 		return nil, lease.Invalidf("url", "has a malformed query")
 	}
-	if err := t.setHosts(hosts); err != nil {
+	if t.addrs, err = urlpart.Hosts(hosts, defaultPort, maxHosts); err != nil {
 		return nil, err
 	}
 	for name, vs := range query {
@@ -74,70 +71,25 @@ func parseURL(raw string) (*target, error) {
 	return t, nil
 }
 
-func (t *target) setHosts(hosts string) error {
-	all := strings.Split(hosts, ",")
-	if len(all) > maxHosts {
-		return lease.Invalidf("url", "must name at most %d hosts, has %d", maxHosts, len(all))
-	}
-	for _, h := range all {
-		addr := h
-		if _, _, err := net.SplitHostPort(h); err != nil {
-			addr = net.JoinHostPort(strings.Trim(h, "[]"), defaultPort)
-		}
-		host, p, err := net.SplitHostPort(addr)
-		n, perr := strconv.ParseUint(p, 10, 16)
-		if err != nil || perr != nil || n == 0 || host == "" || strings.ContainsAny(host, " \t") {
-			return lease.Invalidf("url", "must name hosts as HOST or HOST:PORT, has %q", h)
-		}
-		t.addrs = append(t.addrs, addr)
-	}
-	return nil
-}
-
 // setParameter reads one parameter. An unknown one is an error.
 func (t *target) setParameter(name, v string) (err error) {
 	switch name {
 	case "session":
-		t.options.Session, err = parseDuration(name, v, minSession, maxSession)
+		t.options.Session, err = urlpart.Duration(name, v, minSession, maxSession)
 	case "tick":
-		t.options.Tick, err = parseDuration(name, v, minTick, maxTick)
+		t.options.Tick, err = urlpart.Duration(name, v, minTick, maxTick)
 	case "timeout":
-		t.options.Timeout, err = parseDuration(name, v, minTimeout, maxTimeout)
+		t.options.Timeout, err = urlpart.Duration(name, v, minTimeout, maxTimeout)
 	case "token_base":
-		n, perr := strconv.ParseUint(v, 10, 64)
-		if perr != nil || lease.Token(n) > MaxTokenBase {
-			return lease.Invalidf(name, "must be a number from 0 to %d, is %q", MaxTokenBase, v)
-		}
-		t.options.TokenBase = lease.Token(n)
+		t.options.TokenBase, err = urlpart.Token(name, v, MaxTokenBase)
 	case "acl":
 		if t.options.ACL = v; v == "" {
 			err = lease.Invalidf(name, "must not be empty")
 		}
 	case "password_file":
-		t.options.Password, err = readPassword(name, v)
+		t.options.Password, err = urlpart.Password(name, v)
 	default:
 		err = lease.Invalidf(name, "is not a parameter of %s URLs; the driver's documentation lists them", scheme)
 	}
 	return err
-}
-
-func parseDuration(name, s string, least, most time.Duration) (time.Duration, error) {
-	d, err := time.ParseDuration(s)
-	if err != nil || d < least || d > most {
-		return 0, lease.Invalidf(name, "must be a duration from %v to %v, is %q", least, most, s)
-	}
-	return d, nil
-}
-
-// readPassword reads the first line of a file.
-func readPassword(name, path string) (string, error) {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return "", lease.Invalidf(name, "cannot be read: %v", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimRight(line, "\r"); line == "" {
-		return "", lease.Invalidf(name, "%s has no password", path)
-	}
-	return line, nil
 }
