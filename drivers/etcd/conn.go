@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/lockkeeper/lockkeeper/internal/work"
+	"github.com/lockkeeper/lockkeeper/internal/closegroup"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -34,7 +34,7 @@ type conn struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
-	work   work.Group
+	work   closegroup.Group
 }
 
 var _ driver.Conn = (*conn)(nil)

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lockkeeper/lockkeeper/internal/work"
+	"github.com/lockkeeper/lockkeeper/internal/closegroup"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -26,7 +26,7 @@ type conn struct {
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	once   sync.Once
-	work   work.Group
+	work   closegroup.Group
 
 	recording chan struct{} // holds a token while nobody is at the record
 

@@ -11,7 +11,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/lockkeeper/lockkeeper/internal/work"
+	"github.com/lockkeeper/lockkeeper/internal/closegroup"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -39,7 +39,7 @@ type conn struct {
 	cancel context.CancelFunc
 	closed chan struct{}
 	once   sync.Once
-	work   work.Group
+	work   closegroup.Group
 
 	mu      sync.Mutex
 	servers map[*goredis.Client]*server

@@ -8,7 +8,7 @@ import (
 
 	"github.com/go-zookeeper/zk"
 
-	"github.com/lockkeeper/lockkeeper/internal/work"
+	"github.com/lockkeeper/lockkeeper/internal/closegroup"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -33,7 +33,7 @@ type conn struct {
 
 	closed chan struct{}
 	once   sync.Once
-	work   work.Group
+	work   closegroup.Group
 	hub    hub
 
 	mu     sync.Mutex

@@ -1,6 +1,6 @@
-// Package work counts the goroutines of something that can be closed, so that
+// Package closegroup counts the goroutines of something that can be closed, so that
 // closing it can wait for all of them.
-package work
+package closegroup
 
 import "sync"
 

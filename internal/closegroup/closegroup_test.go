@@ -1,15 +1,15 @@
-package work_test
+package closegroup_test
 
 import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/lockkeeper/lockkeeper/internal/work"
+	"github.com/lockkeeper/lockkeeper/internal/closegroup"
 )
 
 func TestGroup(t *testing.T) {
 	t.Parallel()
-	var g work.Group
+	var g closegroup.Group
 	begin := make(chan struct{})
 	var ended atomic.Int32
 	for range 3 {
@@ -32,7 +32,7 @@ func TestGroup(t *testing.T) {
 func TestGroupStartBesideClose(t *testing.T) {
 	t.Parallel()
 	for range 1000 {
-		var g work.Group
+		var g closegroup.Group
 		var ran atomic.Bool
 		started := make(chan bool, 1)
 		go func() { started <- g.Start(func() { ran.Store(true) }) }()
