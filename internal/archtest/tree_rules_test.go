@@ -12,12 +12,6 @@ import (
 // in it is.
 const maxLines = 500
 
-// longFiles are the files that may be longer than maxLines, each with the
-// reason.
-var longFiles = map[string]string{
-	"lock/locktest/reference_test.go": "a whole driver, to try the suite on, simple enough to be read at one go",
-}
-
 // vagueNames say nothing about what is in a package.
 var vagueNames = []string{"base", "common", "helper", "helpers", "misc", "pkg", "shared", "util", "utils"}
 
@@ -62,13 +56,8 @@ func TestNoVagueNames(t *testing.T) {
 func TestFilesFitAReader(t *testing.T) {
 	tr := load(t)
 	for name := range tr.files {
-		lines := strings.Count(tr.texts[name], "\n")
-		reason, listed := longFiles[name]
-		switch {
-		case lines > maxLines && !listed:
+		if lines := strings.Count(tr.texts[name], "\n"); lines > maxLines {
 			t.Errorf("%s has %d lines, at most %d", name, lines, maxLines)
-		case lines <= maxLines && listed:
-			t.Errorf("%s has %d lines: it needs no exception any more (%s)", name, lines, reason)
 		}
 	}
 }
