@@ -67,36 +67,17 @@ func TestWrongServer(t *testing.T) {
 	nobody := "127.0.0.1:1"
 	auth := guarded(t)
 	single := realserver.SharedEtcd(t).Addr()
-	for _, c := range []struct {
-		url  string
-		want error
-		says string
-	}{
-		{"etcd://" + web.Listener.Addr().String(), lease.ErrUnavailable, "not an etcd"},
-		{"etcd://" + mute.Addr().String() + "?timeout=300ms", lease.ErrUnavailable, "etcd"},
-		{"etcd://" + nobody, lease.ErrUnavailable, "refused"},
-		{"etcd://" + auth + slow, lease.ErrDenied, ""},
-		{"etcd://app:wrong@" + auth + slow, lease.ErrDenied, "authentication failed"},
-		{"etcd://nobody:wrong@" + auth + slow, lease.ErrDenied, "authentication failed"},
-		{"etcd://app:word@" + auth + "/other" + slow, lease.ErrDenied, "permission denied"},
-		{"etcds://" + single + "?timeout=500ms", lease.ErrUnavailable, ""},
-		{"etcd://" + single + "?unknown=1", lease.ErrInvalid, "unknown"},
-	} {
-		start := time.Now()
-		conn, err := lock.OpenConn(context.Background(), c.url)
-		switch {
-		case err == nil:
-			t.Errorf("%s: opened", c.url)
-			conn.Close()
-		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
-			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
-		case strings.Contains(err.Error(), ":wrong"):
-			t.Errorf("%s: the error has the password: %v", c.url, err)
-		}
-		if took := time.Since(start); took > 15*time.Second {
-			t.Errorf("%s: it took %v", c.url, took)
-		}
-	}
+	drivertest.Refused(t, lock.OpenConn, 15*time.Second, []drivertest.Wrong{
+		{URL: "etcd://" + web.Listener.Addr().String(), Want: lease.ErrUnavailable, Says: "not an etcd"},
+		{URL: "etcd://" + mute.Addr().String() + "?timeout=300ms", Want: lease.ErrUnavailable, Says: "etcd"},
+		{URL: "etcd://" + nobody, Want: lease.ErrUnavailable, Says: "refused"},
+		{URL: "etcd://" + auth + slow, Want: lease.ErrDenied},
+		{URL: "etcd://app:wrong@" + auth + slow, Want: lease.ErrDenied, Says: "authentication failed"},
+		{URL: "etcd://nobody:wrong@" + auth + slow, Want: lease.ErrDenied, Says: "authentication failed"},
+		{URL: "etcd://app:word@" + auth + "/other" + slow, Want: lease.ErrDenied, Says: "permission denied"},
+		{URL: "etcds://" + single + "?timeout=500ms", Want: lease.ErrUnavailable},
+		{URL: "etcd://" + single + "?unknown=1", Want: lease.ErrInvalid, Says: "unknown"},
+	}...)
 	handOver(t, "etcd://app:word@"+auth+slow)
 }
 

@@ -1,7 +1,6 @@
 package rabbitmq
 
 import (
-	"context"
 	"errors"
 	"net"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue"
@@ -29,36 +29,17 @@ func TestWrongServer(t *testing.T) {
 	}
 	defer mute.Close()
 	addr := realserver.SharedRabbitMQ(t).Addr()
-	for _, c := range []struct {
-		url  string
-		want error
-		says string
-	}{
-		{"amqp://127.0.0.1:1", lease.ErrUnavailable, "refused"},
-		{"amqp://" + web.Listener.Addr().String() + "?timeout=2s", lease.ErrUnavailable, ""},
-		{"amqp://" + mute.Addr().String() + "?timeout=200ms", lease.ErrUnavailable, ""},
-		{"amqps://" + addr + "?timeout=2s", lease.ErrUnavailable, ""},
-		{"amqp://guest:wrong@" + addr, lease.ErrDenied, "password"},
-		{"amqp://nobody:x@" + addr, lease.ErrDenied, "password"},
-		{"amqp://" + addr + "/nowhere", lease.ErrNotFound, "nowhere"},
-		{"amqp://" + addr + "?unknown=1", lease.ErrInvalid, "unknown"},
-		{"amqp://" + addr + "/a/b", lease.ErrInvalid, "virtual host"},
-	} {
-		start := time.Now()
-		conn, err := queue.OpenConn(context.Background(), c.url)
-		switch {
-		case err == nil:
-			t.Errorf("%s: opened", c.url)
-			conn.Close()
-		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
-			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
-		case strings.Contains(err.Error(), ":wrong"):
-			t.Errorf("%s: the error has the password: %v", c.url, err)
-		}
-		if took := time.Since(start); took > 7*time.Second {
-			t.Errorf("%s: it took %v", c.url, took)
-		}
-	}
+	drivertest.Refused(t, queue.OpenConn, 7*time.Second, []drivertest.Wrong{
+		{URL: "amqp://127.0.0.1:1", Want: lease.ErrUnavailable, Says: "refused"},
+		{URL: "amqp://" + web.Listener.Addr().String() + "?timeout=2s", Want: lease.ErrUnavailable},
+		{URL: "amqp://" + mute.Addr().String() + "?timeout=200ms", Want: lease.ErrUnavailable},
+		{URL: "amqps://" + addr + "?timeout=2s", Want: lease.ErrUnavailable},
+		{URL: "amqp://guest:wrong@" + addr, Want: lease.ErrDenied, Says: "password"},
+		{URL: "amqp://nobody:x@" + addr, Want: lease.ErrDenied, Says: "password"},
+		{URL: "amqp://" + addr + "/nowhere", Want: lease.ErrNotFound, Says: "nowhere"},
+		{URL: "amqp://" + addr + "?unknown=1", Want: lease.ErrInvalid, Says: "unknown"},
+		{URL: "amqp://" + addr + "/a/b", Want: lease.ErrInvalid, Says: "virtual host"},
+	}...)
 	c := openURL(t, "amqp://127.0.0.1:1,"+addr) // one of them is enough
 	c.Close()
 }

@@ -40,42 +40,23 @@ func TestWrongServer(t *testing.T) {
 	}
 	node := realserver.SharedRedisCluster(t).Nodes[0].Addr()
 	single := realserver.SharedRedis(t).Addr()
-	for _, c := range []struct {
-		url  string
-		want error
-		says string
-	}{
-		{"redis://" + web.Listener.Addr().String(), lease.ErrUnavailable, "not a Redis"},
-		{"redis://" + mute.Addr().String() + "?timeout=200ms", lease.ErrUnavailable, "timeout"},
-		{"redis://" + nobody, lease.ErrUnavailable, "refused"},
-		{"redis://" + guarded.Addr(), lease.ErrDenied, "NOAUTH"},
-		{"redis://:wrong@" + guarded.Addr(), lease.ErrDenied, "WRONGPASS"},
-		{"redis://" + replica, lease.ErrUnavailable, "read-only replica"},
-		{"redis://" + node, lease.ErrInvalid, "redis+cluster://"},
-		{"redis+cluster://" + single, lease.ErrInvalid, "must begin with redis://"},
-		{"redis+cluster://" + nobody, lease.ErrUnavailable, "refused"},
-		{"redis+sentinel://" + nobody + "/main", lease.ErrUnavailable, ""},
-		{"redis+sentinel://" + set.Addrs()[0] + "/other", lease.ErrUnavailable, `"other"`},
-		{"redis://" + single + "/999", lease.ErrInvalid, "database"},
-		{"rediss://" + single + "?timeout=500ms", lease.ErrUnavailable, ""},
-		{"unix:///does/not/exist", lease.ErrUnavailable, "no such file"},
-		{"redis://" + single + "?unknown=1", lease.ErrInvalid, "unknown"},
-	} {
-		start := time.Now()
-		conn, err := lock.OpenConn(context.Background(), c.url)
-		switch {
-		case err == nil:
-			t.Errorf("%s: opened", c.url)
-			conn.Close()
-		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
-			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
-		case strings.Contains(err.Error(), ":wrong"):
-			t.Errorf("%s: the error has the password: %v", c.url, err)
-		}
-		if took := time.Since(start); took > 7*time.Second {
-			t.Errorf("%s: it took %v", c.url, took)
-		}
-	}
+	drivertest.Refused(t, lock.OpenConn, 7*time.Second, []drivertest.Wrong{
+		{URL: "redis://" + web.Listener.Addr().String(), Want: lease.ErrUnavailable, Says: "not a Redis"},
+		{URL: "redis://" + mute.Addr().String() + "?timeout=200ms", Want: lease.ErrUnavailable, Says: "timeout"},
+		{URL: "redis://" + nobody, Want: lease.ErrUnavailable, Says: "refused"},
+		{URL: "redis://" + guarded.Addr(), Want: lease.ErrDenied, Says: "NOAUTH"},
+		{URL: "redis://:wrong@" + guarded.Addr(), Want: lease.ErrDenied, Says: "WRONGPASS"},
+		{URL: "redis://" + replica, Want: lease.ErrUnavailable, Says: "read-only replica"},
+		{URL: "redis://" + node, Want: lease.ErrInvalid, Says: "redis+cluster://"},
+		{URL: "redis+cluster://" + single, Want: lease.ErrInvalid, Says: "must begin with redis://"},
+		{URL: "redis+cluster://" + nobody, Want: lease.ErrUnavailable, Says: "refused"},
+		{URL: "redis+sentinel://" + nobody + "/main", Want: lease.ErrUnavailable},
+		{URL: "redis+sentinel://" + set.Addrs()[0] + "/other", Want: lease.ErrUnavailable, Says: `"other"`},
+		{URL: "redis://" + single + "/999", Want: lease.ErrInvalid, Says: "database"},
+		{URL: "rediss://" + single + "?timeout=500ms", Want: lease.ErrUnavailable},
+		{URL: "unix:///does/not/exist", Want: lease.ErrUnavailable, Says: "no such file"},
+		{URL: "redis://" + single + "?unknown=1", Want: lease.ErrInvalid, Says: "unknown"},
+	}...)
 	drivertest.OpenConn(t, "redis://:secret@"+guarded.Addr())
 }
 

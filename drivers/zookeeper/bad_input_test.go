@@ -1,7 +1,6 @@
 package zookeeper
 
 import (
-	"context"
 	"errors"
 	"net"
 	"strings"
@@ -25,35 +24,16 @@ func TestWrongServer(t *testing.T) {
 	addr := realserver.SharedZooKeeper(t).Addr()
 	mine := "zk://me:secret@" + addr + "/guarded" + suiteQuery
 	drivertest.OpenConn(t, mine)
-	for _, c := range []struct {
-		url  string
-		want error
-		says string
-	}{
-		{"zk://" + web + "?timeout=2s", lease.ErrUnavailable, "not a ZooKeeper"},
-		{"zk://" + mute + "?timeout=500ms", lease.ErrUnavailable, "timeout"},
-		{"zk://127.0.0.1:1?timeout=500ms", lease.ErrUnavailable, "refused"},
-		{strings.Replace(mine, "secret", "wrong", 1), lease.ErrDenied, "not authenticated"},
-		{"zk://" + addr + "/guarded/below" + suiteQuery, lease.ErrDenied, "not authenticated"},
-		{"zk://" + addr + "?acl=creator", lease.ErrDenied, "invalid ACL"},
-		{"zk://" + addr + "?session=2s&tick=2s", lease.ErrInvalid, "session"},
-		{"zk://" + addr + "?unknown=1", lease.ErrInvalid, "unknown"},
-	} {
-		start := time.Now()
-		conn, err := lock.OpenConn(context.Background(), c.url)
-		switch {
-		case err == nil:
-			t.Errorf("%s: opened", c.url)
-			conn.Close()
-		case !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.says):
-			t.Errorf("%s: %v; want %v that says %q", c.url, err, c.want, c.says)
-		case strings.Contains(err.Error(), ":wrong"):
-			t.Errorf("%s: the error has the password: %v", c.url, err)
-		}
-		if took := time.Since(start); took > 5*time.Second {
-			t.Errorf("%s: it took %v", c.url, took)
-		}
-	}
+	drivertest.Refused(t, lock.OpenConn, 5*time.Second, []drivertest.Wrong{
+		{URL: "zk://" + web + "?timeout=2s", Want: lease.ErrUnavailable, Says: "not a ZooKeeper"},
+		{URL: "zk://" + mute + "?timeout=500ms", Want: lease.ErrUnavailable, Says: "timeout"},
+		{URL: "zk://127.0.0.1:1?timeout=500ms", Want: lease.ErrUnavailable, Says: "refused"},
+		{URL: strings.Replace(mine, "secret", "wrong", 1), Want: lease.ErrDenied, Says: "not authenticated"},
+		{URL: "zk://" + addr + "/guarded/below" + suiteQuery, Want: lease.ErrDenied, Says: "not authenticated"},
+		{URL: "zk://" + addr + "?acl=creator", Want: lease.ErrDenied, Says: "invalid ACL"},
+		{URL: "zk://" + addr + "?session=2s&tick=2s", Want: lease.ErrInvalid, Says: "session"},
+		{URL: "zk://" + addr + "?unknown=1", Want: lease.ErrInvalid, Says: "unknown"},
+	}...)
 }
 
 // answering returns the address of a server that says something to everybody.
