@@ -1,7 +1,6 @@
 package zookeeper
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 	"github.com/go-zookeeper/zk"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lockkeeper/lockkeeper/internal/namewatch"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
@@ -344,21 +344,8 @@ func (w *watcher) compare(events []driver.Event, name string, in *driver.Info) [
 		w.due[name] = time.Now().Add(in.ClosedFor + time.Millisecond)
 	}
 	w.known[name] = in
-	if before != nil && sameState(before, in) {
+	if before != nil && namewatch.Same(before, in) {
 		return events
 	}
 	return append(events, driver.Event{Kind: driver.EventState, Info: *in})
-}
-
-// sameState reports whether nothing that a watch tells has changed: times go
-// on, and renewals are no news.
-func sameState(a, b *driver.Info) bool {
-	return a.Mode == b.Mode && a.Permits == b.Permits && a.Waiting == b.Waiting && (a.ClosedFor > 0) == (b.ClosedFor > 0) &&
-		slices.EqualFunc(a.Grants, b.Grants, func(a, b driver.GrantInfo) bool {
-			return a.Holder == b.Holder && a.Token == b.Token && a.Mode == b.Mode && a.Revoked == b.Revoked &&
-				maps.Equal(a.Meta, b.Meta) && bytes.Equal(a.Value, b.Value)
-		}) &&
-		slices.EqualFunc(a.Waiters, b.Waiters, func(a, b driver.WaiterInfo) bool {
-			return a.Holder == b.Holder && a.Mode == b.Mode
-		})
 }
