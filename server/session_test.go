@@ -29,7 +29,7 @@ type peer struct {
 
 func (d *daemon) connect() *peer {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	d.t.Cleanup(cancel)
 	ws, _, err := websocket.Dial(ctx, d.url+"/v1/connect", &websocket.DialOptions{HTTPClient: d.client, Subprotocols: []string{frame.Protocol}}) //nolint:bodyclose // by the library's contract it need not be
 	if err != nil {
@@ -125,7 +125,7 @@ func (p *peer) closed() websocket.CloseError {
 }
 
 func acquireBody(name, holder string, wait bool) []byte {
-	return frame.AppendAcquire(nil, &lockdriver.Request{Name: name, Holder: holder, TTL: 10 * time.Second}, wait)
+	return frame.AppendAcquire(nil, &lockdriver.Request{Name: name, Holder: holder, TTL: time.Minute}, wait)
 }
 
 func (d *daemon) queue(name string) {
@@ -149,7 +149,7 @@ func TestSessionOfLocks(t *testing.T) {
 	}
 	id := p.ask(acquireBody("a", "h1", false))
 	g1, err := frame.ParseGranted(p.expect(id, frame.Granted))
-	if err != nil || g1.Token == 0 || g1.TTL != 10*time.Second {
+	if err != nil || g1.Token == 0 || g1.TTL != time.Minute {
 		t.Fatalf("granted %+v, %v", g1, err)
 	}
 	p.refused(p.ask(acquireBody("a", "h2", false)), wire.CodeHeld)

@@ -17,8 +17,11 @@ func bodies(t *testing.T, out string) (all []string, first uint64) {
 			Offset uint64 `json:",string"`
 			Stored time.Time
 			Body   string
+
+			Attempt *int   // of deliveries only, as is the next
+			Age     *int64 `json:"age_ms"`
 		}
-		if err := json.Unmarshal([]byte(line), &m); err != nil || m.Offset == 0 || m.Stored.IsZero() {
+		if err := json.Unmarshal([]byte(line), &m); err != nil || m.Offset == 0 || m.Stored.IsZero() || m.Attempt != nil || m.Age != nil {
 			t.Fatalf("%q: %v", line, err)
 		}
 		if first == 0 {

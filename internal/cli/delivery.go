@@ -21,9 +21,9 @@ type messageJSON struct {
 	OrderKey      string         `json:"order_key,omitempty"`
 	Seq           uint64         `json:"seq,string"`
 	Token         lease.Token    `json:"token,omitzero"`
-	Attempt       int            `json:"attempt"`
+	Attempt       *int           `json:"attempt,omitempty"` // not of a stream: nothing is delivered there
 	State         string         `json:"state,omitempty"`
-	AgeMS         int64          `json:"age_ms"`
+	AgeMS         *int64         `json:"age_ms,omitempty"` // not of a stream, which says when it was stored
 	Headers       map[string]any `json:"headers,omitempty"`
 	NotBefore     *time.Time     `json:"not_before,omitempty"`
 	Priority      uint8          `json:"priority,omitempty"`
@@ -86,7 +86,7 @@ func plainValue(v any) any {
 // deliveryLine is a delivery in JSON without the line's end.
 func deliveryLine(d *queue.Delivery) ([]byte, error) {
 	j := newMessageJSON(d.Queue, d.Route, d.Message)
-	j.Seq, j.Token, j.Attempt, j.AgeMS = d.Seq(), d.Token(), d.Attempt, d.Age.Milliseconds()
+	j.Seq, j.Token, j.Attempt, j.AgeMS = d.Seq(), d.Token(), new(d.Attempt), new(d.Age.Milliseconds())
 	return marshalLine(j)
 }
 

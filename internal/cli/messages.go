@@ -52,7 +52,7 @@ func (a *app) printPeeked(name string, messages []queue.Peeked) error {
 		m := &messages[i]
 		if a.json {
 			j := newMessageJSON(name, m.Route, m.Message)
-			j.Seq, j.State, j.Attempt, j.AgeMS = m.Seq, string(m.State), m.Attempts, m.Age.Milliseconds()
+			j.Seq, j.State, j.Attempt, j.AgeMS = m.Seq, string(m.State), new(m.Attempts), new(m.Age.Milliseconds())
 			if err := a.printJSON(j); err != nil {
 				return err
 			}
