@@ -1,0 +1,137 @@
+package realserver
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// kafkaVersion is the newest that Maven has.
+const kafkaVersion = "4.4.0"
+
+// kafkaJars are what a broker needs: it logs by slf4j, and brings no logger.
+var kafkaJars = []string{
+	"org.apache.kafka:kafka_2.13:" + kafkaVersion,
+	"org.apache.logging.log4j:log4j-slf4j-impl:2.25.5",
+}
+
+// Bounds of a broker's start.
+const (
+	kafkaFormat = 60 * time.Second // of its storage
+	kafkaSettle = 60 * time.Second
+)
+
+// kafkaCluster is the id of every cluster: any 16 bytes, in base64.
+const kafkaCluster = "bG9ja2tlZXBlci10ZXN0cw"
+
+// kafkaLog has the broker log warnings.
+const kafkaLog = `rootLogger.level=WARN
+rootLogger.appenderRef.o.ref=o
+appender.o.type=Console
+appender.o.name=o
+appender.o.layout.type=PatternLayout
+appender.o.layout.pattern=%d %p %c{1} %m%n
+`
+
+// SharedKafka returns the one broker that all tests of a package use.
+func SharedKafka(t testing.TB) *Server {
+	t.Helper()
+	return once(t, "kafka", func(t testing.TB) *Server { t.Helper(); return StartKafka(t) })
+}
+
+// StartKafka starts a broker that is its own controller (KRaft). It makes no
+// topic by itself. settings are further lines of its configuration; of two for
+// one key the later one counts.
+func StartKafka(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	return Start(t, kafkaSpec(t, settings))
+}
+
+// kafkaSpec writes the configuration and formats the storage.
+func kafkaSpec(t testing.TB, settings []string) Spec {
+	t.Helper()
+	dir, port, quorum := newDir(t, "kafka"), freePort(t), freePort(t)
+	addr, data := loopback(port), filepath.Join(dir, "data")
+	conf, log := filepath.Join(dir, "server.properties"), filepath.Join(dir, "log4j2.properties")
+	lines := []string{
+		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + loopback(quorum),
+		"listeners=CLIENTS://" + addr + ",CONTROLLER://" + loopback(quorum), "advertised.listeners=CLIENTS://" + addr,
+		"inter.broker.listener.name=CLIENTS", "controller.listener.names=CONTROLLER",
+		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:PLAINTEXT",
+		"log.dirs=" + data, "auto.create.topics.enable=false", "default.replication.factor=1", "min.insync.replicas=1",
+		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1",
+		"transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", "transaction.state.log.num.partitions=1",
+		"share.coordinator.state.topic.replication.factor=1", "share.coordinator.state.topic.min.isr=1",
+		"share.coordinator.state.topic.num.partitions=1",
+		// Nobody has to wait for members that may yet come, nor long for silent ones.
+		"group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000",
+		"group.share.heartbeat.interval.ms=500", "group.share.min.heartbeat.interval.ms=500",
+		"group.share.min.session.timeout.ms=3000", "group.share.min.record.lock.duration.ms=1000",
+		// A small machine, and a fast one.
+		"num.network.threads=2", "num.io.threads=4", "background.threads=2", "log.cleaner.dedupe.buffer.size=4194304",
+		"log.index.size.max.bytes=65536", "file.delete.delay.ms=1000",
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for path, text := range map[string]string{conf: strings.Join(append(lines, settings...), "\n") + "\n", log: kafkaLog} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	jars, err := jarsOf(t, "kafka-"+kafkaVersion, kafkaJars...)
+	if err != nil {
+		t.Fatalf("Kafka from Maven: %v", err)
+	}
+	java := []string{
+		need(t, "java", "default-jre-headless"), "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+		"-Dlog4j2.configurationFile=" + log, "-cp", filepath.Join(jars, "*"),
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), kafkaFormat)
+	defer cancel()
+	format := append(java[1:len(java):len(java)], "kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", conf)
+	if out, err := output(ctx, java[0], format...); err != nil {
+		t.Fatalf("format the storage of Kafka: %v\n%s", err, out)
+	}
+	return Spec{
+		Name: "kafka", Dir: dir, Addr: addr, Command: append(java[:len(java):len(java)], "kafka.Kafka", conf),
+		Probe: func(ctx context.Context) error { return kafkaReady(ctx, addr) }, Ready: kafkaSettle,
+	}
+}
+
+// kafkaMetadata is a Metadata request, version 1, for no topic: its length, key,
+// version, correlation id, no client id, and no topics.
+var kafkaMetadata = []byte{0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0}
+
+// kafkaReady asks which brokers serve: one that has only begun to lists none.
+func kafkaReady(ctx context.Context, addr string) error {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+	}
+	if _, err := conn.Write(kafkaMetadata); err != nil {
+		return err
+	}
+	var answer [12]byte // length, correlation id, and the number of brokers
+	if _, err := io.ReadFull(conn, answer[:]); err != nil {
+		return err
+	}
+	if binary.BigEndian.Uint32(answer[8:]) == 0 {
+		return errors.New("it lists no broker yet")
+	}
+	return nil
+}
