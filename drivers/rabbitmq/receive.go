@@ -36,10 +36,14 @@ func (c *conn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.
 		err error
 	}
 	got := make(chan result) // unbuffered: it is taken, or handed back
-	left := make(chan struct{})
+	left, over := make(chan struct{}), make(chan struct{})
+	before := s.unended()
 	started := c.work.Start(func() {
-		var out result
-		out.ds, out.err = s.receive(&own, left)
+		defer s.end(over)
+		out := result{err: lease.ErrClosed}
+		if s.follows(before, left) {
+			out.ds, out.err = s.receive(&own, left)
+		}
 		select {
 		case got <- out:
 		case <-left:
@@ -57,6 +61,7 @@ func (c *conn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.
 		}
 		return out.ds, s.gone(out.err)
 	case <-ctx.Done():
+		s.leaveBehind(over)
 		close(left)
 		return nil, context.Cause(ctx)
 	case <-c.ctx.Done():
@@ -89,6 +94,9 @@ func (s *source) receive(r *driver.ReceiveRequest, left <-chan struct{}) ([]driv
 	over, cancel := context.WithTimeout(s.c.ctx, r.Wait)
 	defer cancel()
 	for {
+		if isClosed(left) { // a subscription would take what others could have
+			return nil, nil
+		}
 		msgs, in, err := s.wait(r, w, over.Done(), left)
 		if err != nil {
 			return nil, err
@@ -114,10 +122,8 @@ func (s *source) take(r *driver.ReceiveRequest, left <-chan struct{}) ([]driver.
 	var ds []driver.Delivery
 	size := 0
 	for range r.Max { // what is dead-lettered on the way counts too
-		select {
-		case <-left:
+		if isClosed(left) {
 			return ds, nil
-		default:
 		}
 		d, ok, err := in.ch.Get(r.Queue, false)
 		if err != nil {

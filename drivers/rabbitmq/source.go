@@ -3,6 +3,8 @@ package rabbitmq
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -18,11 +20,14 @@ type source struct {
 	// with quorum queues.
 	counts bool
 
-	mu       sync.Mutex // of the requests over inbox
-	inbox    *inbox     // for those who take what there is, and those who wait
-	streams  map[string]*stream
-	waiting  map[*waiter]struct{}
-	waitingM sync.Mutex // of waiting and streams
+	mu      sync.Mutex // of the requests over inbox
+	inbox   *inbox     // for those who take what there is, and those who wait
+	streams map[string]*stream
+	waiting map[*waiter]struct{}
+	// behind are receives whose callers have left, and that may still be
+	// taking messages and handing them back.
+	behind   map[chan struct{}]struct{}
+	waitingM sync.Mutex // of waiting, behind and streams
 }
 
 // waiter is a Receive under way.
@@ -62,7 +67,7 @@ func (c *conn) source(ctx context.Context, queue string) (*source, error) {
 		return s, nil
 	}
 	own := *spec
-	s = &source{c: c, spec: &own, counts: counts, streams: map[string]*stream{}, waiting: map[*waiter]struct{}{}}
+	s = &source{c: c, spec: &own, counts: counts, streams: map[string]*stream{}, waiting: map[*waiter]struct{}{}, behind: map[chan struct{}]struct{}{}}
 	c.sources[queue] = s
 	return s, nil
 }
@@ -164,4 +169,56 @@ func (s *source) leave(w *waiter) {
 	s.waitingM.Lock()
 	defer s.waitingM.Unlock()
 	delete(s.waiting, w)
+}
+
+// unended returns the receives that were left behind and are not through yet.
+// The next one begins behind them: otherwise several would take and hand back one
+// message in turn, and each time counts as an attempt.
+func (s *source) unended() []chan struct{} {
+	s.waitingM.Lock()
+	defer s.waitingM.Unlock()
+	if len(s.behind) == 0 {
+		return nil
+	}
+	return slices.Collect(maps.Keys(s.behind))
+}
+
+// leaveBehind notes a receive whose caller leaves; over is closed by end.
+func (s *source) leaveBehind(over chan struct{}) {
+	s.waitingM.Lock()
+	defer s.waitingM.Unlock()
+	if !isClosed(over) {
+		s.behind[over] = struct{}{}
+	}
+}
+
+// end says that a receive is through.
+func (s *source) end(over chan struct{}) {
+	s.waitingM.Lock()
+	defer s.waitingM.Unlock()
+	close(over)
+	delete(s.behind, over)
+}
+
+// follows waits until receives are through; false: the caller has left before.
+func (s *source) follows(before []chan struct{}, left <-chan struct{}) bool {
+	for _, over := range before {
+		select {
+		case <-over:
+		case <-left:
+			return false
+		case <-s.c.ctx.Done():
+			return false
+		}
+	}
+	return true
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
 }
