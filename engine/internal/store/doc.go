@@ -66,6 +66,9 @@
 // visible to reads: replies must wait. After a crash the store has a prefix of
 // the batches applied, which contains every batch whose Wait returned nil.
 //
+// A log may end in zeros, at most 256 KiB of them: space to which the next
+// records can be synced without a change of the file's size.
+//
 // # Damage
 //
 // Pebble checks its tables and logs; a damaged log record that is followed by

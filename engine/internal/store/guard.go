@@ -68,6 +68,8 @@ func vital(name string) bool {
 	return !strings.HasSuffix(name, ".sst") && !strings.HasSuffix(name, ".blob")
 }
 
+func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+
 // check decides what Pebble gets to see of err.
 func (g *guard) check(op, name string, err error) error {
 	if err == nil || !g.armed.Load() {
@@ -120,7 +122,12 @@ func (g *guard) create(op, name string, c vfs.DiskWriteCategory, do func() (vfs.
 }
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create("create", name, c, func() (vfs.File, error) { return g.FS.Create(name, c) })
+	return g.create("create", name, c, func() (vfs.File, error) {
+		if isLog(name) {
+			return newLogFile(g.FS.Create(name, c))
+		}
+		return g.FS.Create(name, c)
+	})
 }
 
 func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -128,7 +135,12 @@ func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.
 }
 
 func (g *guard) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return g.create("reuse", newname, c, func() (vfs.File, error) { return g.FS.ReuseForWrite(oldname, newname, c) })
+	return g.create("reuse", newname, c, func() (vfs.File, error) {
+		if isLog(newname) {
+			return newLogFile(g.FS.ReuseForWrite(oldname, newname, c))
+		}
+		return g.FS.ReuseForWrite(oldname, newname, c)
+	})
 }
 
 func (g *guard) OpenDir(name string) (vfs.File, error) {
@@ -223,7 +235,7 @@ func (f *guardedFile) sync(do func() error) error {
 	err := f.do("sync", do)
 	switch {
 	case err != nil || f.g.dead():
-	case strings.HasSuffix(f.name, ".log"):
+	case isLog(f.name):
 		f.g.syncs.add(time.Since(begin))
 	case !vital(f.name):
 		f.g.retries.Store(0)

@@ -28,7 +28,8 @@ const (
 type Op struct {
 	Kind Kind
 	Path string
-	N    int // bytes of a Write
+	N    int  // bytes of a Write
+	At   bool // a Write somewhere else than behind the one before
 }
 
 // Disk is a file system in memory. Its methods may be called concurrently.
@@ -269,7 +270,7 @@ func (f *file) Write(b []byte) (int, error) {
 }
 
 func (f *file) WriteAt(b []byte, off int64) (int, error) {
-	if err := f.d.before(Op{Kind: Write, Path: f.path, N: len(b)}); err != nil {
+	if err := f.d.before(Op{Kind: Write, Path: f.path, N: len(b), At: true}); err != nil {
 		return 0, err
 	}
 	return f.File.WriteAt(b, off)
