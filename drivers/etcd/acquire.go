@@ -101,6 +101,9 @@ func (a *acquiring) start(ctx context.Context) (*driver.Grant, *driver.Ticket, e
 // that have room, as s showed them.
 func (a *acquiring) takeFree(ctx context.Context, s *snapshot) (*driver.Grant, *snapshot, error) {
 	t := &txn{or: a.lookIfRoom(0)}
+	if a.glances() {
+		t.or = a.glance()
+	}
 	for _, base := range a.bases {
 		switch {
 		case a.permits() > 1 && s != nil:
@@ -164,6 +167,7 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 	switch {
 	case err == nil && answer.Succeeded:
 		a.tidy(ctx, later)
+		a.note(held, answer.Header.Revision)
 		g := &driver.Grant{Token: a.c.dress(answer.Header.Revision), TTL: ttl}
 		for range r.More {
 			g.More = append(g.More, g.Token)
@@ -171,6 +175,13 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 		return g, nil, nil
 	case err == nil:
 		a.c.leases.give(held...)
+		if order == 0 && a.glances() {
+			if s := a.glanced(answer); s != nil {
+				return nil, s, nil
+			}
+			s, err := a.seeNow(ctx, 0)
+			return nil, s, err
+		}
 		s, err := a.seeAfter(ctx, answer, order)
 		return nil, s, err
 	case errors.Is(err, errLeaseGone):
@@ -187,6 +198,20 @@ func (a *acquiring) grant(ctx context.Context, t *txn, order int64) (*driver.Gra
 	default:
 		a.c.leases.give(held...)
 		return nil, nil, err
+	}
+}
+
+// note has the releases of grants take the short way. With a lock-delay there
+// is none: what is left of it must be looked at.
+func (a *acquiring) note(held []*etcdLease, revision int64) {
+	if a.r.LockDelay > 0 {
+		return
+	}
+	for i, l := range held {
+		a.c.leases.granted(l, &quickGrant{
+			id:  grantID{a.r.NameAt(i), a.r.Holder, revision},
+			key: grantKey(a.bases[i], kindOf(a.r), a.r.Holder),
+		})
 	}
 }
 

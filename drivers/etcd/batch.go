@@ -14,7 +14,7 @@ import (
 
 // How transactions are put together.
 const (
-	maxLanes = 4          // under way at once
+	maxLanes = 2          // under way at once: more make smaller ones
 	maxParts = maxOps / 2 // small transactions in one
 )
 
@@ -33,8 +33,9 @@ type call struct {
 // lanes put small transactions of different names that are made at once into
 // one: what comes while all lanes are busy is the next one. A write costs etcd
 // about the same, however much is in it. Those of one name are never in one
-// transaction, for etcd compares before it writes anything. A caller whose ctx
-// ends goes away at once.
+// transaction, for etcd compares before it writes anything. A caller that finds
+// a lane free goes alone, without another goroutine. One whose ctx ends goes away
+// at once.
 type lanes struct {
 	c *conn
 
@@ -48,17 +49,15 @@ func (l *lanes) run(ctx context.Context, name string, t *txn) (*clientv3.TxnResp
 	if err := l.c.ready(ctx); err != nil {
 		return nil, err
 	}
-	k := &call{name: name, t: t, done: make(chan struct{})}
 	l.mu.Lock()
-	l.line = append(l.line, k)
 	if l.busy < maxLanes {
-		if !l.c.work.Start(l.lane) {
-			l.line = l.line[:len(l.line)-1]
-			l.mu.Unlock()
-			return nil, lease.ErrClosed
-		}
 		l.busy++
+		l.mu.Unlock()
+		defer l.pass()
+		return l.c.commit(ctx, t)
 	}
+	k := &call{name: name, t: t, done: make(chan struct{})}
+	l.line = append(l.line, k)
 	l.mu.Unlock()
 	select {
 	case <-k.done:
@@ -70,6 +69,16 @@ func (l *lanes) run(ctx context.Context, name string, t *txn) (*clientv3.TxnResp
 		return nil, fmt.Errorf("%w: %w", lease.ErrUnknown, context.Cause(ctx))
 	case <-l.c.ctx.Done():
 		return nil, fmt.Errorf("%w: %w", lease.ErrClosed, lease.ErrUnknown)
+	}
+}
+
+// pass has a goroutine go on in the lane of a caller that has its answer, if
+// there are calls.
+func (l *lanes) pass() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.line) == 0 || !l.c.work.Start(l.lane) { // closed: nobody waits any more
+		l.busy--
 	}
 }
 

@@ -71,8 +71,8 @@
 //
 // # What a call costs
 //
-// A grant of a free name is one write, and its release is one; of several names
-// too. A grant that was waited for costs four writes in all (the first attempt,
+// A grant of a free name is one write, and its release by the client that made
+// it is one; of several names too. A grant that was waited for costs four writes in all (the first attempt,
 // the place, the grant, the release), two reads or three, and two watches,
 // whatever the length of the line; but finding the one ahead costs the server
 // a walk over the line. Until it compacts, etcd also walks over the keys that

@@ -166,6 +166,9 @@ func (c *conn) Release(ctx context.Context, refs []driver.Ref) ([]driver.Outcome
 // each grant.
 func (c *conn) releaseSome(ctx context.Context, refs []driver.Ref, outcomes []driver.Outcome) error {
 	if len(refs) == 1 {
+		if done, err := c.releaseOwn(ctx, &refs[0]); done || err != nil {
+			return err
+		}
 		t, ok := c.releasing(&refs[0])
 		if !ok {
 			outcomes[0].Err = lease.ErrNotHeld
@@ -200,6 +203,29 @@ func (c *conn) releaseSome(ctx context.Context, refs []driver.Ref, outcomes []dr
 		outcomes[i].Err = c.released(ctx, &refs[i], answer.Responses[j].GetResponseTxn())
 	}
 	return nil
+}
+
+// releaseOwn releases a grant that this client has made, and that nothing has
+// changed since, with the least that etcd must be told. It reports whether it
+// was that.
+func (c *conn) releaseOwn(ctx context.Context, r *driver.Ref) (bool, error) {
+	revision, ok := c.strip(r.Token)
+	if !ok {
+		return false, nil
+	}
+	l, key := c.leases.of(grantID{r.Name, r.Holder, revision})
+	if l == nil {
+		return false, nil
+	}
+	answer, err := c.lanes.run(ctx, r.Name, &txn{
+		demands: []clientv3.Cmp{unchanged(key, revision)},
+		then:    []clientv3.Op{clientv3.OpDelete(key)},
+	})
+	if err != nil || !answer.Succeeded {
+		return false, err
+	}
+	c.leases.give(l)
+	return true, nil
 }
 
 // releasing returns the transaction that releases a grant, unless it has a

@@ -35,6 +35,20 @@ type etcdLease struct {
 	seconds int64         // what the server gave: no less
 	fresh   lease.Instant // before the last request was sent that gave it its time
 	idle    lease.Instant // since when
+	grant   *quickGrant   // that hangs on it, if the release may take the short way
+}
+
+// quickGrant is a grant that this client made, and whose record is as it was
+// written then unless its key has changed since.
+type quickGrant struct {
+	id  grantID
+	key string
+}
+
+// grantID tells the grants of a client apart.
+type grantID struct {
+	name, holder string
+	revision     int64 // that made it
 }
 
 // left returns for how long the lease lasts at least, if not renewed.
@@ -54,6 +68,7 @@ type leases struct {
 
 	mu    sync.Mutex
 	used  map[clientv3.LeaseID]*etcdLease
+	own   map[grantID]*etcdLease
 	idle  map[int64][]*etcdLease // by what was asked; those used last come last
 	count int                    // of idle
 	trash []clientv3.LeaseID     // to be revoked
@@ -62,7 +77,10 @@ type leases struct {
 }
 
 func newLeases(c *conn) *leases {
-	return &leases{c: c, used: map[clientv3.LeaseID]*etcdLease{}, idle: map[int64][]*etcdLease{}, condemned: map[clientv3.LeaseID]struct{}{}}
+	return &leases{
+		c: c, used: map[clientv3.LeaseID]*etcdLease{}, own: map[grantID]*etcdLease{}, idle: map[int64][]*etcdLease{},
+		condemned: map[clientv3.LeaseID]struct{}{},
+	}
 }
 
 // take returns n leases that last for need, less what a kept one may lack.
@@ -159,10 +177,10 @@ func (p *leases) give(all ...*etcdLease) {
 	defer p.mu.Unlock()
 	now := p.c.clock.Now()
 	for _, l := range all {
-		if l == nil {
+		if l == nil || p.used[l.id] != l { // another call was faster
 			continue
 		}
-		delete(p.used, l.id)
+		p.endLocked(l.id)
 		if p.count >= maxIdle {
 			p.condemnLocked(l.id)
 			continue
@@ -189,9 +207,42 @@ func (p *leases) lose(ids ...clientv3.LeaseID) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, id := range ids {
-		delete(p.used, id)
+		p.endLocked(id)
 		p.condemnLocked(id)
 	}
+}
+
+// endLocked ends the use of a lease.
+func (p *leases) endLocked(id clientv3.LeaseID) {
+	l := p.used[id]
+	if l == nil {
+		return
+	}
+	delete(p.used, id)
+	if l.grant != nil {
+		delete(p.own, l.grant.id)
+		l.grant = nil
+	}
+}
+
+// granted notes which grant hangs on a lease.
+func (p *leases) granted(l *etcdLease, g *quickGrant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.used[l.id] == l {
+		l.grant, p.own[g.id] = g, l
+	}
+}
+
+// of returns the lease and the key of a grant that was noted; nil: it was not.
+func (p *leases) of(k grantID) (*etcdLease, string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.own[k]
+	if l == nil {
+		return nil, ""
+	}
+	return l, l.grant.key
 }
 
 func (p *leases) condemnLocked(id clientv3.LeaseID) {
@@ -225,7 +276,7 @@ func (p *leases) tidy(ctx context.Context) {
 	now := p.c.clock.Now()
 	for id, l := range p.used {
 		if l.left(now) < -time.Minute {
-			delete(p.used, id)
+			p.endLocked(id)
 		}
 	}
 	for asked, kept := range p.idle {

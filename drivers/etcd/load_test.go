@@ -65,6 +65,24 @@ func TestThousandWaiters(t *testing.T) {
 	}
 }
 
+// TestFreeNameCosts: an acquire of a free name is one transaction, and so is
+// its release.
+func TestFreeNameCosts(t *testing.T) {
+	t.Parallel()
+	const cycles = 10
+	s := realserver.StartEtcd(t)
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, quick(s.Addr()))
+	warm(ctx, t, c, time.Minute)
+	before := transactions(t, s)
+	for range cycles {
+		warm(ctx, t, c, time.Minute)
+	}
+	if ran := transactions(t, s) - before; ran != 2*cycles {
+		t.Errorf("%d transactions for %d grants and releases", ran, cycles)
+	}
+}
+
 // TestNothingIsLeft locks and releases names, 100,000 of them with
 // LOCKKEEPER_NAMES=100000; after Close the server has no key, no lease and no
 // watch of it.

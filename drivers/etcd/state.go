@@ -107,6 +107,39 @@ func (a *acquiring) lookIfRoom(order int64) []clientv3.Op {
 	return a.look(order)
 }
 
+// glances reports whether a first attempt looks at what is in its way only:
+// what every attempt carries along and few need is to be little.
+func (a *acquiring) glances() bool {
+	return len(a.bases) == 1 && a.r.Mode == driver.Exclusive && a.permits() == 1
+}
+
+// glance returns the reads for that.
+func (a *acquiring) glance() []clientv3.Op {
+	base := a.bases[0]
+	return []clientv3.Op{
+		clientv3.OpGet(waiterKey(base, a.r.Holder)),
+		clientv3.OpGet(base+kindGrant, clientv3.WithRange(base+kindPastPlace), clientv3.WithLimit(1)),
+	}
+}
+
+// glanced makes a snapshot of the answers to glance. It is nil where they do
+// not tell all: beside other grants than an exclusive one of somebody else.
+func (a *acquiring) glanced(answer *clientv3.TxnResponse) *snapshot {
+	answers := ranges(answer.Responses)
+	n := nameState{waiter: first(answers[0]), waiting: answers[1].Count}
+	if kv := first(answers[1]); kv != nil {
+		switch k, ok := a.c.parseKey(kv.Key); {
+		case ok && k.kind == kindPlace:
+			n.ahead = kv
+		case ok && k.kind == kindExclusive && !isOf(kv.Value, a.r.Holder):
+			n.holder, n.holders, n.waiting = kv, 1, n.waiting-1
+		default:
+			return nil
+		}
+	}
+	return &snapshot{revision: answer.Header.Revision, names: []nameState{n}}
+}
+
 // owned counts the names that the holder holds.
 func (s *snapshot) owned() (n int) {
 	for i := range s.names {
