@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"time"
 
@@ -30,7 +31,14 @@ func (c *core) write() {
 			continue
 		}
 		if !idle || c.due() {
-			c.rounds <- c.decideRound()
+			r := c.decideRound()
+			several := len(r.calls) > 1
+			c.rounds <- r
+			if several {
+				// The callers of the round before have just been told, and the
+				// disk is busy with this one: what they want next shares the next.
+				runtime.Gosched()
+			}
 			continue
 		}
 		if at, ok := c.nextWake(); ok && at != armed {
