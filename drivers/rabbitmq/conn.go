@@ -37,7 +37,8 @@ type conn struct {
 	levels    map[int64]bool     // of the ladder that are known to exist
 	sources   map[string]*source // by queue
 	held      map[lease.Token]*held
-	last      lease.Token // that was made
+	inboxes   map[*inbox]struct{} // that are open
+	last      lease.Token         // that was made
 	leases    *leases
 }
 
@@ -50,7 +51,7 @@ func newConn(dial Dial, o *Options) *conn {
 	c := &conn{
 		o: o, dial: dial, recording: make(chan struct{}, 1),
 		exchanges: map[string]bool{driver.DefaultExchange: true}, targets: map[string]bool{}, levels: map[int64]bool{},
-		sources: map[string]*source{}, held: map[lease.Token]*held{},
+		sources: map[string]*source{}, held: map[lease.Token]*held{}, inboxes: map[*inbox]struct{}{},
 	}
 	c.recording <- struct{}{}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -71,6 +72,7 @@ func (c *conn) isClosed() bool { return c.ctx.Err() != nil }
 func (c *conn) Close() error {
 	c.once.Do(func() {
 		c.cancel()
+		c.farewell()
 		c.work.Close()
 		c.in.close()
 		c.out.close()

@@ -39,7 +39,9 @@
 //     its own, by default half an hour, after which it closes the channel: then
 //     all of the channel's deliveries go back, however often they were extended.
 //   - Ack is basic.ack, Release basic.nack, and Nack without a delay
-//     basic.reject, with requeue.
+//     basic.reject, with requeue. The acks of a consumer that reads ahead go
+//     together where they can, after a millisecond at the latest, or two if an
+//     earlier delivery is still with its handler.
 //   - Nack with a delay or backoff is a copy in the ladder (below), and then an
 //     ack. So is a dead letter: a copy on the dead letter's route, which is
 //     mandatory and confirmed, and then an ack. A copy carries what the driver

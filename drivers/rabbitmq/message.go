@@ -93,20 +93,22 @@ func expiration(ttl time.Duration) string {
 }
 
 // decode reads a message. It keeps the body.
-func (c *conn) decode(d *amqp.Delivery) (*driver.Message, *inner) {
-	m := &driver.Message{
+func (c *conn) decode(d *amqp.Delivery, m *driver.Message, in *inner) {
+	*m = driver.Message{
 		ID: d.MessageId, ContentType: d.ContentType, ContentEncoding: d.ContentEncoding, CorrelationID: d.CorrelationId,
 		ReplyTo: d.ReplyTo, Type: d.Type, AppID: d.AppId, UserID: d.UserId, Priority: d.Priority, Body: d.Body,
 	}
 	if !d.Timestamp.IsZero() {
 		m.Timestamp = d.Timestamp.UTC()
 	}
-	if ms, err := strconv.ParseInt(d.Expiration, 10, 64); err == nil && ms > 0 {
-		m.TTL = time.Duration(ms) * time.Millisecond
+	if d.Expiration != "" {
+		if ms, err := strconv.ParseInt(d.Expiration, 10, 64); err == nil && ms > 0 {
+			m.TTL = time.Duration(ms) * time.Millisecond
+		}
 	}
-	in := &inner{via: driver.Route{Exchange: d.Exchange, Key: d.RoutingKey}}
+	*in = inner{via: driver.Route{Exchange: d.Exchange, Key: d.RoutingKey}}
 	if len(d.Headers) == 0 {
-		return m, in
+		return
 	}
 	in.read(d.Headers, m)
 	for k, v := range d.Headers {
@@ -121,7 +123,6 @@ func (c *conn) decode(d *amqp.Delivery) (*driver.Message, *inner) {
 		}
 	}
 	c.readDeath(d, m)
-	return m, in
 }
 
 // brokerHeaders are what a broker writes about its own deeds.

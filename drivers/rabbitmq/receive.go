@@ -133,7 +133,7 @@ func (s *source) take(r *driver.ReceiveRequest, left <-chan struct{}) ([]driver.
 			break
 		}
 		if size += len(d.Body); size > r.MaxBytes && len(ds) > 0 {
-			_ = in.ch.Nack(d.DeliveryTag, false, true) // a lost channel does the same
+			_ = in.back(d.DeliveryTag, false) // a lost channel does the same
 			break
 		}
 		if dd, ok := s.admit(in, &d, r.Lease); ok {
@@ -202,7 +202,7 @@ func (s *source) admitAll(in *inbox, msgs []amqp.Delivery, r *driver.ReceiveRequ
 	for i := range msgs {
 		if size += len(msgs[i].Body); size > r.MaxBytes && len(ds) > 0 {
 			for _, d := range slices.Backward(msgs[i:]) {
-				_ = in.ch.Nack(d.DeliveryTag, false, true) // a lost channel does the same
+				_ = in.back(d.DeliveryTag, false) // a lost channel does the same
 			}
 			break
 		}
@@ -216,17 +216,19 @@ func (s *source) admitAll(in *inbox, msgs []amqp.Delivery, r *driver.ReceiveRequ
 // admit turns what came into a delivery; ok is false for a message that is past
 // its limit, or could not be dead-lettered before: it is not for consumers.
 func (s *source) admit(in *inbox, d *amqp.Delivery, ttl time.Duration) (dd driver.Delivery, ok bool) {
-	m, i := s.c.decode(d)
+	h := &held{inbox: in, tag: d.DeliveryTag, spec: s.spec, counted: s.counts}
+	s.c.decode(d, &h.message, &h.inner)
 	limit := s.spec.DeliveryLimit
-	if i.bury == "" && (limit == 0 || i.attempts < limit) {
-		return s.c.hold(in, s, d.DeliveryTag, m, i, ttl), true
+	if h.inner.bury == "" && (limit == 0 || h.inner.attempts < limit) {
+		return s.c.hold(h, ttl), true
 	}
-	h := &held{inbox: in, tag: d.DeliveryTag, spec: s.spec, message: m, inner: i, attempt: i.attempts, counted: s.counts}
-	st := &driver.Settlement{Verb: driver.Nack}
+	h.attempt = h.inner.attempts
+	in.open.Add(1)
 	ctx, cancel := context.WithTimeout(s.c.ctx, s.c.o.PublishFor)
 	defer cancel()
-	if o := s.c.finish(ctx, []*held{h}, []*driver.Settlement{st})[0]; o.Err != nil {
-		_ = in.ch.Nack(d.DeliveryTag, false, true) // later, then
+	if o := s.c.finish(ctx, []*held{h}, []*driver.Settlement{{Verb: driver.Nack}})[0]; o.Err != nil && !in.dead() {
+		_ = in.back(d.DeliveryTag, false) // later, then
+		s.c.settled(in, 1)
 	}
 	return dd, false
 }

@@ -94,7 +94,8 @@ func (c *conn) redriveSome(ctx context.Context, ch *amqp.Channel, r *driver.Redr
 }
 
 func (c *conn) redriven(ctx context.Context, d *amqp.Delivery, to *driver.Route) (parcel, bool) {
-	m, _ := c.decode(d)
+	var m driver.Message
+	c.decode(d, &m, &inner{})
 	if to == nil {
 		exchange, known := m.Headers[driver.HeaderOriginalRoute].(string)
 		key, _ := m.Headers[driver.HeaderOriginalKey].(string)
@@ -103,5 +104,5 @@ func (c *conn) redriven(ctx context.Context, d *amqp.Delivery, to *driver.Route)
 		}
 		to = &driver.Route{Exchange: exchange, Key: key}
 	}
-	return parcel{exchange: to.Exchange, key: to.Key, message: encode(m, nil, false)}, true
+	return parcel{exchange: to.Exchange, key: to.Key, message: encode(&m, nil, false)}, true
 }

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"container/heap"
 	"context"
 	"errors"
 	"time"
@@ -19,9 +20,8 @@ func (c *conn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Out
 		return nil, lease.ErrClosed
 	}
 	outcomes := make([]driver.Outcome, len(ss))
-	hs := make([]*held, 0, len(ss))
-	sts := make([]*driver.Settlement, 0, len(ss))
-	at := make([]int, 0, len(ss))
+	acks := make([]acked, 0, few)
+	var rest settling
 	woken := false
 	c.mu.Lock()
 	for i := range ss {
@@ -31,27 +31,59 @@ func (c *conn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Out
 			outcomes[i].Err = lease.ErrNotHeld
 			continue
 		}
-		if st.Verb == driver.Extend {
+		switch st.Verb {
+		case driver.Extend:
 			outcomes[i].TTL = c.extend(h, st.TTL, &woken)
-			continue
+		case driver.Ack:
+			c.letGo(h)
+			acks = append(acks, acked{h.inbox, h.tag, i})
+		case driver.Nack, driver.Reject, driver.Release:
+			c.letGo(h)
+			rest.add(h, st, i)
 		}
-		delete(c.held, h.token)
-		hs, sts, at = append(hs, h), append(sts, st), append(at, i)
 	}
 	c.mu.Unlock()
 	if woken {
 		c.leases.signal()
 	}
-	for k, o := range c.finish(ctx, hs, sts) {
-		outcomes[at[k]] = o
-		if o.Err != nil && !hs[k].inbox.dead() {
-			c.mu.Lock() // nothing was done: it is held as before
-			c.held[hs[k].token] = hs[k]
-			c.leases.add(hs[k])
-			c.mu.Unlock()
-		}
+	c.ack(acks, func(i int) { outcomes[i] = driver.Outcome{Err: lease.ErrNotHeld} }) // it went back with the channel
+	if len(rest.held) > 0 {
+		c.settleRest(ctx, &rest, outcomes)
 	}
 	return outcomes, nil
+}
+
+// few is how many acks of one call need no memory of their own.
+const few = 16
+
+// settling is deliveries that are settled by something else than an ack.
+type settling struct {
+	held []*held
+	sts  []*driver.Settlement
+	at   []int // of their outcomes
+}
+
+func (s *settling) add(h *held, st *driver.Settlement, at int) {
+	s.held, s.sts, s.at = append(s.held, h), append(s.sts, st), append(s.at, at)
+}
+
+func (c *conn) settleRest(ctx context.Context, s *settling, outcomes []driver.Outcome) {
+	for k, o := range c.finish(ctx, s.held, s.sts) {
+		outcomes[s.at[k]] = o
+		h := s.held[k]
+		if o.Err == nil {
+			continue
+		}
+		c.mu.Lock()
+		soon := false
+		if !h.inbox.dead() { // nothing was done: it is held as before
+			soon = c.keep(h)
+		}
+		c.mu.Unlock()
+		if soon {
+			c.leases.signal()
+		}
+	}
 }
 
 // extend leases anew; c.mu is held.
@@ -62,7 +94,8 @@ func (c *conn) extend(h *held, ttl time.Duration, woken *bool) time.Duration {
 	h.ttl, h.deadline = ttl, time.Now().Add(ttl)
 	if h.deadline.Before(h.looked) { // shorter than it was
 		h.looked = h.deadline
-		*woken = c.leases.add(h) || *woken
+		heap.Fix(c.leases, h.place)
+		*woken = *woken || h.looked.Before(c.leases.next)
 	}
 	return ttl
 }
@@ -199,15 +232,15 @@ func (c *conn) copyOf(ctx context.Context, h *held, f *fate) (parcel, error) {
 		in.bury = f.reason
 	}
 	if f.delay == 0 {
-		return parcel{key: h.spec.Name, message: encode(h.message, &in, false)}, nil
+		return parcel{key: h.spec.Name, message: encode(&h.message, &in, false)}, nil
 	}
 	exchange, err := c.delayed(ctx, h.spec.Name, f.delay)
-	return parcel{exchange: exchange, key: h.spec.Name, message: encode(h.message, &in, true)}, err
+	return parcel{exchange: exchange, key: h.spec.Name, message: encode(&h.message, &in, true)}, err
 }
 
 // deadLetter is a message with its story.
 func (c *conn) deadLetter(ctx context.Context, h *held, f *fate) (parcel, error) {
-	m := *h.message
+	m := h.message
 	m.TTL = 0
 	m.Headers = make(driver.Headers, len(h.message.Headers)+8)
 	for k, v := range h.message.Headers {
@@ -238,24 +271,21 @@ func (c *conn) deadLetter(ctx context.Context, h *held, f *fate) (parcel, error)
 
 // tell tells the broker about deliveries.
 func (c *conn) tell(hs []*held, fates []fate, outcomes []driver.Outcome) {
+	acks := make([]acked, 0, few)
+	lost := func(i int) { outcomes[i] = driver.Outcome{Err: lease.ErrNotHeld} } // it went back with the channel
 	for i, h := range hs {
 		if outcomes[i].Err != nil {
 			continue
 		}
-		var err error
-		switch fates[i].step {
-		case toRelease:
-			err = h.inbox.ch.Nack(h.tag, false, true)
-		case toFail:
-			err = h.inbox.ch.Reject(h.tag, true)
+		switch step := fates[i].step; step {
+		case toRelease, toFail:
+			if err := h.inbox.back(h.tag, step == toFail); err != nil {
+				lost(i)
+			}
+			c.settled(h.inbox, 1)
 		case toAck, toDelay, toBury:
-			err = h.inbox.ch.Ack(h.tag, false)
-		}
-		if err != nil {
-			outcomes[i] = driver.Outcome{Err: lease.ErrNotHeld} // it went back with the channel
-		}
-		if h.token != 0 {
-			c.told(h)
+			acks = append(acks, acked{h.inbox, h.tag, i})
 		}
 	}
+	c.ack(acks, lost)
 }

@@ -20,14 +20,15 @@ type source struct {
 	// with quorum queues.
 	counts bool
 
-	mu      sync.Mutex // of the requests over inbox
-	inbox   *inbox     // for those who take what there is, and those who wait
-	streams map[string]*stream
-	waiting map[*waiter]struct{}
+	mu       sync.Mutex // of the requests over inbox
+	inbox    *inbox     // for those who take what there is, and those who wait
+	streams  map[string]*stream
+	openings map[string]*opening
+	waiting  map[*waiter]struct{}
 	// behind are receives whose callers have left, and that may still be
 	// taking messages and handing them back.
 	behind   map[chan struct{}]struct{}
-	waitingM sync.Mutex // of waiting, behind and streams
+	waitingM sync.Mutex // of waiting, behind, streams and openings
 }
 
 // waiter is a Receive under way.
@@ -67,7 +68,10 @@ func (c *conn) source(ctx context.Context, queue string) (*source, error) {
 		return s, nil
 	}
 	own := *spec
-	s = &source{c: c, spec: &own, counts: counts, streams: map[string]*stream{}, waiting: map[*waiter]struct{}{}, behind: map[chan struct{}]struct{}{}}
+	s = &source{
+		c: c, spec: &own, counts: counts, streams: map[string]*stream{}, openings: map[string]*opening{},
+		waiting: map[*waiter]struct{}{}, behind: map[chan struct{}]struct{}{},
+	}
 	c.sources[queue] = s
 	return s, nil
 }
@@ -120,7 +124,7 @@ func (s *source) open(ctx context.Context) (*inbox, error) {
 	if s.inbox != nil && !s.inbox.dead() {
 		return s.inbox, nil
 	}
-	in, err := s.c.openInbox(ctx)
+	in, err := s.c.openInbox(ctx, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -151,6 +155,10 @@ func (s *source) detach(consumer string) {
 	}
 	st := s.streams[consumer]
 	delete(s.streams, consumer)
+	if o := s.openings[consumer]; o != nil {
+		o.left = true
+		delete(s.openings, consumer)
+	}
 	s.waitingM.Unlock()
 	if st != nil {
 		st.detach()

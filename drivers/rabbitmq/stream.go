@@ -2,7 +2,6 @@ package rabbitmq
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -15,28 +14,37 @@ import (
 // consumer waits here. It has a channel of its own, whose prefetch is what the
 // consumer said that it takes ahead.
 type stream struct {
-	s        *source
-	consumer string
-	tag      string
-	inbox    *inbox
-	msgs     <-chan amqp.Delivery
+	s     *source
+	tag   string
+	inbox *inbox
+	msgs  <-chan amqp.Delivery
+	left  chan struct{} // closed when the consumer was detached
 
-	mu    sync.Mutex // held by the one who reads msgs
+	turn  chan struct{} // holds a token while nobody reads msgs; guards the rest
 	spare *amqp.Delivery
+	timer *time.Timer
 }
+
+// opening is a stream that is being made.
+type opening struct {
+	done chan struct{} // closed when it is there, or err says why not
+	st   *stream
+	err  error
+	left bool // the consumer was detached meanwhile; guarded by source.waitingM
+}
+
+// maxAhead is what fits into the field of the protocol.
+const maxAhead = 65535
 
 // follow reads from the consumer's subscription.
 func (s *source) follow(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
-	w := s.enter(r.Consumer)
-	defer s.leave(w)
-	timer := time.NewTimer(r.Wait)
-	defer timer.Stop()
+	end := time.Now().Add(r.Wait)
 	for {
-		st, err := s.stream(ctx, r)
-		if err != nil {
+		st, err := s.stream(ctx, r, end)
+		if st == nil || err != nil {
 			return nil, err
 		}
-		ds, more, err := st.next(ctx, r, w, timer.C)
+		ds, more, err := st.next(ctx, r, end)
 		if len(ds) > 0 || err != nil || !more {
 			return ds, err
 		}
@@ -44,55 +52,94 @@ func (s *source) follow(ctx context.Context, r *driver.ReceiveRequest) ([]driver
 }
 
 // stream returns the consumer's subscription, and makes it if there is none or
-// its channel was lost.
-func (s *source) stream(ctx context.Context, r *driver.ReceiveRequest) (*stream, error) {
+// its channel was lost. It is nil if the time is over before.
+func (s *source) stream(ctx context.Context, r *driver.ReceiveRequest, end time.Time) (*stream, error) {
 	s.waitingM.Lock()
-	defer s.waitingM.Unlock()
 	if st := s.streams[r.Consumer]; st != nil && !st.inbox.dead() {
+		s.waitingM.Unlock()
 		return st, nil
 	}
-	in, err := s.c.openInbox(ctx)
+	o := s.openings[r.Consumer]
+	if o == nil {
+		o = &opening{done: make(chan struct{})}
+		if !s.c.work.Start(func() { s.openStream(o, r.Consumer, min(r.Ahead, maxAhead)) }) {
+			s.waitingM.Unlock()
+			return nil, lease.ErrClosed
+		}
+		s.openings[r.Consumer] = o
+	}
+	s.waitingM.Unlock()
+	timer := time.NewTimer(time.Until(end))
+	defer timer.Stop()
+	select {
+	case <-o.done:
+		return o.st, o.err
+	case <-timer.C:
+		return nil, nil //nolint:nilnil // nothing came in time; the next receive finds it
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-s.c.ctx.Done():
+		return nil, lease.ErrClosed
+	}
+}
+
+// openStream makes a subscription. A broker may take its time for that, and the
+// client does not let go of a request: it outlives the receive that began it.
+func (s *source) openStream(o *opening, consumer string, ahead int) {
+	st, err := s.subscribeAhead(consumer, ahead)
+	s.waitingM.Lock()
+	left := o.left
+	if !left {
+		o.st, o.err = st, err
+		if err == nil {
+			s.streams[consumer] = st
+		}
+	}
+	if s.openings[consumer] == o {
+		delete(s.openings, consumer)
+	}
+	s.waitingM.Unlock()
+	close(o.done)
+	if left && err == nil {
+		st.detach()
+	}
+}
+
+func (s *source) subscribeAhead(consumer string, ahead int) (*stream, error) {
+	in, err := s.c.openInbox(s.c.ctx, ahead)
 	if err != nil {
 		return nil, err
 	}
-	if err := in.ch.Qos(min(r.Ahead, maxAhead), 0, false); err != nil {
-		return nil, in.failed(err)
+	var msgs <-chan amqp.Delivery
+	if err = in.ch.Qos(ahead, 0, false); err == nil {
+		msgs, err = in.ch.Consume(s.spec.Name, consumer, false, false, false, false, nil)
 	}
-	msgs, err := in.ch.Consume(s.spec.Name, r.Consumer, false, false, false, false, nil)
 	if err != nil {
-		return nil, in.failed(err)
+		err = in.failed(err)
+		in.close()
+		return nil, err
 	}
-	st := &stream{s: s, consumer: r.Consumer, tag: r.Consumer, inbox: in, msgs: msgs}
-	s.streams[r.Consumer] = st
+	st := &stream{
+		s: s, tag: consumer, inbox: in, msgs: msgs, left: make(chan struct{}), turn: make(chan struct{}, 1), timer: time.NewTimer(time.Hour),
+	}
+	st.timer.Stop()
+	st.turn <- struct{}{}
 	return st, nil
 }
 
-// maxAhead is what fits into the field of the protocol.
-const maxAhead = 65535
-
-// next returns what has come. more: nothing yet, and there is time left.
-func (st *stream) next(ctx context.Context, r *driver.ReceiveRequest, w *waiter, over <-chan time.Time) (ds []driver.Delivery, more bool, err error) {
-	st.mu.Lock()
-	defer st.mu.Unlock()
-	var first amqp.Delivery
-	if st.spare != nil {
-		first, st.spare = *st.spare, nil
-	} else {
-		var ok bool
-		select {
-		case first, ok = <-st.msgs:
-			if !ok {
-				return nil, false, st.inbox.failed(amqp.ErrClosed)
-			}
-		case <-over:
-			return nil, false, nil
-		case <-w.left:
-			return nil, false, nil
-		case <-ctx.Done():
-			return nil, false, context.Cause(ctx)
-		case <-st.s.c.ctx.Done():
-			return nil, false, lease.ErrClosed
-		}
+// next returns what has come. more: nothing yet, and there may be time left.
+func (st *stream) next(ctx context.Context, r *driver.ReceiveRequest, end time.Time) (ds []driver.Delivery, more bool, err error) {
+	select {
+	case <-st.turn:
+	case <-ctx.Done():
+		return nil, false, context.Cause(ctx)
+	case <-st.left:
+		return nil, false, nil
+	}
+	defer func() { st.turn <- struct{}{} }()
+	first, ok, err := st.first(ctx, end)
+	if !ok {
+		return nil, false, err
 	}
 	size := len(first.Body)
 	if d, ok := st.s.admit(st.inbox, &first, r.Lease); ok {
@@ -119,13 +166,61 @@ func (st *stream) next(ctx context.Context, r *driver.ReceiveRequest, w *waiter,
 	return ds, true, nil
 }
 
+// first waits for a message.
+func (st *stream) first(ctx context.Context, end time.Time) (d amqp.Delivery, ok bool, err error) {
+	if st.spare != nil {
+		d, st.spare = *st.spare, nil
+		return d, true, nil
+	}
+	select {
+	case d, ok = <-st.msgs: // most often
+	default:
+		st.timer.Reset(time.Until(end))
+		defer st.timer.Stop()
+		select {
+		case d, ok = <-st.msgs:
+		case <-st.timer.C:
+			return d, false, nil
+		case <-st.left:
+			return d, false, nil
+		case <-ctx.Done():
+			return d, false, context.Cause(ctx)
+		case <-st.s.c.ctx.Done():
+			return d, false, lease.ErrClosed
+		}
+	}
+	switch {
+	case ok:
+		return d, true, nil
+	case isClosed(st.left):
+		return d, false, nil
+	}
+	return d, false, st.ended()
+}
+
+// ended says why nothing comes any more. A broker ends a subscription alone, and
+// leaves its channel open, when the queue is deleted or its node is lost.
+func (st *stream) ended() error {
+	if !st.inbox.ch.IsClosed() {
+		s := st.s
+		s.waitingM.Lock()
+		if s.streams[st.tag] == st {
+			delete(s.streams, st.tag)
+		}
+		s.waitingM.Unlock()
+		st.inbox.retire()
+	}
+	return st.inbox.failed(amqp.ErrClosed)
+}
+
 // detach ends the subscription and hands back what nobody was given. The channel
 // stays until what was given is settled.
 func (st *stream) detach() {
+	close(st.left)
 	if err := st.inbox.ch.Cancel(st.tag, false); err != nil {
 		return // it was lost, and all has gone back
 	}
-	st.mu.Lock()
+	<-st.turn
 	var left []uint64
 	if st.spare != nil {
 		left = append(left, st.spare.DeliveryTag)
@@ -134,11 +229,11 @@ func (st *stream) detach() {
 	for d := range st.msgs {
 		left = append(left, d.DeliveryTag)
 	}
-	st.mu.Unlock()
+	st.turn <- struct{}{}
 	for i := len(left) - 1; i >= 0; i-- {
-		_ = st.inbox.ch.Nack(left[i], false, true) // a lost channel does the same
+		_ = st.inbox.back(left[i], false) // a lost channel does the same
 	}
-	st.s.c.retire(st.inbox)
+	st.inbox.retire()
 }
 
 // drop ends the subscription with all that came over it.
