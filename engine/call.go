@@ -18,6 +18,8 @@ import (
 //	taken     -> done       decided and durable: the caller reads the result
 //	taken     -> abandoned  its caller went away; the engine drops it
 //	posted                  nobody waits for it
+//
+// One that has a finisher is never withdrawn or abandoned.
 type call struct {
 	cmd   machine.Command
 	err   error         // of the engine; a command has its own error
@@ -28,8 +30,15 @@ type call struct {
 	// been carried out and its caller was gone.
 	orphaned func(machine.Command)
 
+	// to, if not nil, is told instead of a caller that waits.
+	to finisher
+
 	prev, next *call // in core.waiting
 }
+
+// finisher is told, by the syncer, that its command is durable, or as an error
+// what do would return. It must not block.
+type finisher interface{ finished(err error) }
 
 const (
 	queued uint32 = iota
@@ -50,7 +59,7 @@ func newCall(cmd machine.Command, state uint32) *call {
 }
 
 func (k *call) free() {
-	k.cmd, k.err, k.orphaned = nil, nil, nil
+	k.cmd, k.err, k.orphaned, k.to = nil, nil, nil, nil
 	calls.Put(k)
 }
 
@@ -69,7 +78,13 @@ func (k *call) complete(err error) {
 		k.err = err
 	}
 	if k.state.CompareAndSwap(taken, done) {
-		k.ready <- struct{}{}
+		if k.to == nil {
+			k.ready <- struct{}{}
+			return
+		}
+		to, err := k.to, k.err
+		k.free()
+		to.finished(err)
 		return
 	}
 	if k.orphaned != nil && k.err == nil {
@@ -116,6 +131,22 @@ func (c *core) do(ctx context.Context, stop <-chan struct{}, cmd machine.Command
 	err := k.err
 	k.free()
 	return err
+}
+
+// start is do without the wait, and without an end before the outcome.
+func (c *core) start(stop <-chan struct{}, cmd machine.Command, to finisher) {
+	select {
+	case <-stop:
+		to.finished(lease.ErrClosed)
+		return
+	default:
+	}
+	k := newCall(cmd, queued)
+	k.to = to
+	if err := c.submit(k); err != nil {
+		k.free()
+		to.finished(err)
+	}
 }
 
 // leave gives the call up to the engine. left is false if it was done before,

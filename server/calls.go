@@ -8,37 +8,44 @@ import (
 // calls are requests under way that another request may end: it must know
 // that they have ended before it acts, or an acquire that is on its way
 // through could grant what a cancel has just undone.
-type calls struct {
+type calls[K comparable] struct {
 	mu sync.Mutex
-	m  map[string]*underway // the first of those with a key: most of the time the only one
+	m  map[K]*underway[K] // the first of those with a key: most of the time the only one
 }
 
-type underway struct {
-	cancel context.CancelFunc
-	next   *underway
+type underway[K comparable] struct {
+	key    K
+	cancel context.CancelFunc // nil: it ends soon by itself
+	next   *underway[K]
 	done   chan struct{} // made by who waits for it
 }
 
 // enter registers a call. Its context ends when cancel is called with its key.
-func (cs *calls) enter(ctx context.Context, key string) (context.Context, func()) {
+func (cs *calls[K]) enter(ctx context.Context, key K) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
-	u := &underway{cancel: cancel}
-	cs.mu.Lock()
-	if cs.m == nil {
-		cs.m = map[string]*underway{}
-	}
-	u.next = cs.m[key]
-	cs.m[key] = u
-	cs.mu.Unlock()
+	u := &underway[K]{key: key, cancel: cancel}
+	cs.add(u)
 	return ctx, func() {
-		cs.leave(key, u)
+		cs.leave(u)
 		cancel()
 	}
 }
 
-func (cs *calls) leave(key string, u *underway) {
+// add is enter for a call without a context: cancel waits until it leaves.
+func (cs *calls[K]) add(u *underway[K]) {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
+	if cs.m == nil {
+		cs.m = map[K]*underway[K]{}
+	}
+	u.next = cs.m[u.key]
+	cs.m[u.key] = u
+}
+
+func (cs *calls[K]) leave(u *underway[K]) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	key := u.key
 	switch first := cs.m[key]; {
 	case first != u:
 		for first.next != u {
@@ -56,7 +63,7 @@ func (cs *calls) leave(key string, u *underway) {
 }
 
 // cancel ends the calls with a key and waits until they have left.
-func (cs *calls) cancel(ctx context.Context, key string) error {
+func (cs *calls[K]) cancel(ctx context.Context, key K) error {
 	cs.mu.Lock()
 	var ends []chan struct{}
 	for u := cs.m[key]; u != nil; u = u.next {
@@ -64,7 +71,9 @@ func (cs *calls) cancel(ctx context.Context, key string) error {
 			u.done = make(chan struct{})
 		}
 		ends = append(ends, u.done)
-		u.cancel()
+		if u.cancel != nil {
+			u.cancel()
+		}
 	}
 	cs.mu.Unlock()
 	for _, done := range ends {

@@ -12,8 +12,11 @@ import (
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-func acquireKey(r *lockdriver.Request) string {
-	return r.Name + "\x00" + strings.Join(r.More, "\x00") + "\x00\x00" + r.Holder + "\x00" + r.ID
+// acquireID is what a cancel knows of the acquires that it ends.
+type acquireID struct{ name, more, holder, id string }
+
+func acquireKey(r *lockdriver.Request) acquireID {
+	return acquireID{r.Name, strings.Join(r.More, "\x00"), r.Holder, r.ID}
 }
 
 // serveAcquire decides one acquire, waiting in the line if it asks for that.
@@ -49,7 +52,7 @@ func heldProblem(t *lockdriver.Ticket) *wire.Problem {
 
 // cancellable is acquire, to be ended by /v1/locks/cancel.
 func (c *call) cancellable(req *lockdriver.Request, wait time.Duration) (*lockdriver.Grant, *lockdriver.Ticket, error) {
-	// Entered after validation: names without NUL make the key unambiguous.
+	// Entered after validation: names have no NUL, so that the key is unambiguous.
 	ctx, leave := c.s.acquires.enter(c.r.Context(), acquireKey(req))
 	defer leave() // also if the driver panics: a cancel waits for it
 	return c.acquire(ctx, req, wait)
@@ -119,11 +122,15 @@ func (c *call) await(ctx context.Context, req *lockdriver.Request, left time.Dur
 // since lets a grant's Waited count from the receipt of the request instead
 // of from the driver's call.
 func (c *call) since(g *lockdriver.Grant, began time.Time) *lockdriver.Grant {
+	return waitedSince(g, c.received, began)
+}
+
+func waitedSince(g *lockdriver.Grant, received, began time.Time) *lockdriver.Grant {
 	if g == nil {
 		return nil
 	}
 	out := *g
-	out.Waited = max(0, g.Waited) + began.Sub(c.received)
+	out.Waited = max(0, g.Waited) + began.Sub(received)
 	return &out
 }
 

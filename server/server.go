@@ -141,9 +141,9 @@ type Server struct {
 	sessions    sessions
 	silenceBusy time.Duration // frame.SilenceBusy, but in tests
 	silenceIdle time.Duration
-	acquires    calls // waiting or about to be decided
-	receives    calls
-	consumers   calls // receives by consumer, so that a detach can end them
+	acquires    calls[acquireID] // waiting or about to be decided
+	receives    calls[string]
+	consumers   calls[string] // receives by consumer, so that a detach can end them
 
 	mu     sync.Mutex
 	served bool

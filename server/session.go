@@ -25,8 +25,9 @@ import (
 const maxUnsent = 1 << 20
 
 // session is one client's multiplexed connection. One goroutine reads; each
-// request, or group of requests of a batch, has one while it is under way; one
-// writes while there is something to write. A session that is idle has the
+// request, or group of requests of a batch, has one while it is under way,
+// except for those that the driver can begin without (lockdriver.Starter),
+// which the session does not wait for when it ends; one writes while there is something to write. A session that is idle has the
 // first only, and no buffers but the library's.
 type session struct {
 	s      *Server

@@ -92,6 +92,7 @@ type request struct {
 	kept     int64 // bytes of its own, of Server.buffered
 	n        int   // how many elements of its group are its own
 	done     bool  // it has its answer
+	now      bool  // to answer it must not wait for the client
 }
 
 // begin counts a request, which must be within the limits.
@@ -144,14 +145,16 @@ func (r *request) newCall() *call {
 
 // send answers the request with an encoded frame, which is the last one about
 // it. It reports whether there is a client to be answered. Past maxUnsent it
-// waits.
+// waits, unless the request says now.
 func (r *request) send(b *[]byte, items int, err error) bool { return r.sendOf(b, items, err, r) }
 
 // sendOf is send, with another owner of the frame, which tells r.
 func (r *request) sendOf(b *[]byte, items int, err error, owner frame.Owner) bool {
 	ss := r.ss
 	r.done = true
-	_ = ss.out.Wait(maxUnsent) // Send says the same
+	if !r.now {
+		_ = ss.out.Wait(maxUnsent) // Send says the same
+	}
 	// Counted before it leaves: the client may have the next one on its way
 	// the moment that it gets the answer.
 	if r.waits {
@@ -240,7 +243,7 @@ func (ss *session) take(b *batch) error {
 	}
 	ss.post(g.publishes)
 	for _, l := range g.releases {
-		ss.work.Go(func() { ss.release(l) })
+		ss.release(l)
 	}
 	for _, l := range g.renewals {
 		ss.work.Go(func() { ss.renew(l) })

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,8 +16,18 @@ const untilCancelled = 365 * 24 * time.Hour
 
 // leases are renewals or releases of one batch that one driver call does.
 type leases struct {
+	ss       *session
 	requests []*request
 	refs     []lockdriver.Ref
+}
+
+// acquiring is an acquire that does not wait, begun at a driver that is a
+// Starter.
+type acquiring struct {
+	r       *request
+	req     *lockdriver.Request
+	began   time.Time
+	entered underway[acquireID]
 }
 
 // addAcquire begins an acquire. It is entered among the calls that a cancel
@@ -35,6 +46,13 @@ func (ss *session) addAcquire(r *request, body []byte, g *gathered) error {
 	caps := ss.s.cfg.Locks.Caps()
 	if err := req.Validate(&caps); err != nil {
 		return g.refuse(r, err)
+	}
+	if starter, ok := ss.s.cfg.Locks.(lockdriver.Starter); ok && !wait {
+		g.rest = append(g.rest, func() error {
+			ss.startAcquire(starter, r, req)
+			return nil
+		})
+		return nil
 	}
 	g.rest = append(g.rest, func() error {
 		ctx, leave := ss.s.acquires.enter(ss.ctx, acquireKey(req))
@@ -61,6 +79,46 @@ func (ss *session) addAcquire(r *request, body []byte, g *gathered) error {
 		return nil
 	})
 	return nil
+}
+
+// startAcquire begins an acquire without a goroutine for it.
+func (ss *session) startAcquire(starter lockdriver.Starter, r *request, req *lockdriver.Request) {
+	a := &acquiring{r: r, req: req, began: time.Now()}
+	a.entered.key = acquireKey(req)
+	ss.s.acquires.add(&a.entered)
+	defer ss.rescue(r)
+	starter.StartAcquire(req, a)
+}
+
+// Acquired implements lockdriver.Acquirer.
+func (a *acquiring) Acquired(grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
+	s := a.r.ss.s
+	s.acquires.leave(&a.entered) // before the answer: who has it may cancel by HTTP
+	if errors.Is(err, lockdriver.ErrDeadlock) {
+		s.metrics.deadlocks.Inc()
+	}
+	a.r.ss.told(func(now bool) {
+		a.r.now = now
+		a.r.granted(a.req, waitedSince(grant, a.r.received, a.began), ticket, false, err)
+	})
+}
+
+// told calls answer, which a driver's goroutine has the outcome for. That must
+// not wait for the client: if more than maxUnsent bytes wait for it, another
+// goroutine does. now says that answer must not wait.
+func (ss *session) told(answer func(now bool)) {
+	if ss.out.Bytes() > maxUnsent {
+		ss.mu.Lock()
+		gone := ss.gone
+		if !gone {
+			ss.work.Go(func() { answer(false) })
+		}
+		ss.mu.Unlock()
+		if !gone {
+			return
+		}
+	}
+	answer(true)
 }
 
 // queued pushes the place that the request has taken in the line.
@@ -109,7 +167,7 @@ func (ss *session) addLeases(r *request, body []byte, g *gathered) error {
 		caps = &c
 	}
 	if len(*list) == 0 {
-		*list = append(*list, &leases{})
+		*list = append(*list, &leases{ss: ss})
 	}
 	l := (*list)[len(*list)-1]
 	before := len(l.refs)
@@ -123,7 +181,7 @@ func (ss *session) addLeases(r *request, body []byte, g *gathered) error {
 	}
 	r.n = len(own)
 	if len(refs) > lockdriver.MaxBatch {
-		*list = append(*list, &leases{requests: []*request{r}, refs: own})
+		*list = append(*list, &leases{ss: ss, requests: []*request{r}, refs: own})
 		return nil
 	}
 	l.refs = refs
@@ -138,9 +196,26 @@ func (ss *session) renew(l *leases) {
 }
 
 func (ss *session) release(l *leases) {
-	defer ss.rescue(l.requests...)
-	outcomes, err := ss.s.cfg.Locks.Release(ss.ctx, l.refs)
-	ss.ended("release", l, outcomes, err)
+	if starter, ok := ss.s.cfg.Locks.(lockdriver.Starter); ok {
+		defer ss.rescue(l.requests...)
+		starter.StartRelease(l.refs, l)
+		return
+	}
+	ss.work.Go(func() {
+		defer ss.rescue(l.requests...)
+		outcomes, err := ss.s.cfg.Locks.Release(ss.ctx, l.refs)
+		ss.ended("release", l, outcomes, err)
+	})
+}
+
+// Released implements lockdriver.Releaser.
+func (l *leases) Released(outcomes []lockdriver.Outcome, err error) {
+	l.ss.told(func(now bool) {
+		for _, r := range l.requests {
+			r.now = now
+		}
+		l.ss.ended("release", l, outcomes, err)
+	})
 }
 
 // ended gives each request its outcomes.

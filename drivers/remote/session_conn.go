@@ -26,6 +26,10 @@ const (
 	// slowest is the slowest rate, in bytes a second, at which a daemon may
 	// take what is sent before it counts as gone.
 	slowest = 256 << 10
+	// flushBytes is how many bytes may be on their way for a caller to write
+	// what it sends by itself: so little fits into the buffers of the
+	// connection, so that the write does not wait for the daemon.
+	flushBytes = 16 << 10
 	// smallBody is up to which size a request is not counted against the
 	// bytes that the daemon has room for: MaxCalls of them are little.
 	smallBody = 4 << 10
@@ -49,6 +53,7 @@ type conn struct {
 
 	mu      sync.Mutex
 	last    uint64 // id of the last request
+	arrived uint64 // number of the last frame, in the outbox, that the daemon is known to have got
 	pending map[uint64]*pending
 	open    int       // requests that are not over: the pending ones, and one that is being answered
 	empty   sync.Cond // open is 0, or failed is set
@@ -192,7 +197,7 @@ func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, e
 	id := k.last
 	k.pending[id] = p
 	// Under the lock, so that ids leave in their order.
-	number, err := k.out.Send(id, body, items, nil)
+	number, idle, err := k.out.Add(id, body, items, nil)
 	if err != nil { // the connection has failed, and fail has not come here yet
 		delete(k.pending, id)
 		k.mu.Unlock()
@@ -201,7 +206,11 @@ func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, e
 	}
 	p.number = number
 	k.open++
+	most := k.arrived + flushBytes
 	k.mu.Unlock()
+	if idle {
+		k.out.Flush(most)
+	}
 	return id, nil
 }
 
@@ -311,6 +320,9 @@ func (k *conn) answered(f frame.Frame) error {
 	k.mu.Lock()
 	p := k.pending[f.ID]
 	delete(k.pending, f.ID)
+	if p != nil {
+		k.arrived = max(k.arrived, p.number)
+	}
 	k.mu.Unlock()
 	if p == nil {
 		return fmt.Errorf("the daemon answered request %d with %v, which was not asked", f.ID, f.Kind)

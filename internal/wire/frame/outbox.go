@@ -2,6 +2,7 @@ package frame
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"sync"
 )
@@ -35,9 +36,10 @@ type Owner interface{ Written(ok bool) }
 // Outbox gathers frames while a batch is being written: what has come together
 // meanwhile is the next batch, so that batches grow with the load and a lone
 // frame waits for nothing. There is a goroutine only while there is something
-// to write, and a buffer likewise.
+// to write, and a buffer likewise; a sender that may write itself needs none.
 //
-// Frames leave in the order of the Sends.
+// Frames leave in the order of the Sends. The number of a frame is how many
+// bytes have been sent with it since the beginning.
 type Outbox struct {
 	write func(batch []byte, frames int) error
 	// ended is called once with the first error of a write.
@@ -49,7 +51,8 @@ type Outbox struct {
 	bytes   int       // of frames that wait
 	sent    uint64    // numbers of frames up to here were taken for a write
 	last    uint64    // number of the last frame
-	writing bool
+	writing bool      // somebody writes, or is about to
+	crowded bool      // the last batch had more than one frame
 	closed  bool
 }
 
@@ -80,10 +83,20 @@ func NewOutbox(write func(batch []byte, frames int) error, ended func(error)) *O
 // number: see Left. owner may be nil; it is not called if Send fails. The body
 // is copied.
 func (o *Outbox) Send(id uint64, body []byte, items int, owner Owner) (uint64, error) {
+	number, idle, err := o.Add(id, body, items, owner)
+	if idle {
+		go o.run()
+	}
+	return number, err
+}
+
+// Add is Send by somebody who may write it: if nobody else does, idle is true,
+// and the caller must call Flush at once.
+func (o *Outbox) Add(id uint64, body []byte, items int, owner Owner) (number uint64, idle bool, err error) {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	if o.closed {
-		o.mu.Unlock()
-		return 0, ErrOutboxClosed
+		return 0, false, ErrOutboxClosed
 	}
 	var p *parcel
 	if n := len(o.queue); n > 0 {
@@ -95,23 +108,39 @@ func (o *Outbox) Send(id uint64, body []byte, items int, owner Owner) (uint64, e
 	}
 	before := len(*p.buf)
 	*p.buf = AppendFrame(*p.buf, id, body)
+	n := len(*p.buf) - before
 	p.frames++
 	p.items += items
-	o.bytes += len(*p.buf) - before
-	o.last++
+	o.bytes += n
+	o.last += uint64(n)
 	p.last = o.last
 	if owner != nil {
 		p.owners = append(p.owners, owner)
 	}
-	start := !o.writing
+	idle = !o.writing
 	o.writing = true
-	number := o.last
-	o.mu.Unlock()
-	if start {
-		go o.run()
-	}
-	return number, nil
+	return o.last, idle, nil
 }
+
+// Flush writes what waits, in the goroutine of a sender: batches whose last
+// frame has a number up to most, and few of them. What is left is written in a
+// goroutine of its own.
+func (o *Outbox) Flush(most uint64) {
+	for range flushes {
+		p, ok := o.next(most)
+		if !ok {
+			break
+		}
+		if p == nil {
+			return
+		}
+		o.deliver(p)
+	}
+	go o.run()
+}
+
+// flushes is how many batches one sender writes, most of them for others.
+const flushes = 4
 
 // Wait blocks while more than most bytes wait to be written.
 func (o *Outbox) Wait(most int) error {
@@ -143,36 +172,58 @@ func (o *Outbox) Left(number uint64) bool {
 // run writes until nothing waits.
 func (o *Outbox) run() {
 	for {
-		// Whoever is about to send as well gets the chance: one write for
-		// all of them costs less than one each.
-		runtime.Gosched()
-		o.mu.Lock()
-		if len(o.queue) == 0 {
-			o.writing = false
-			o.drained.Broadcast()
-			o.mu.Unlock()
+		p, _ := o.next(math.MaxUint64)
+		if p == nil {
 			return
 		}
-		p := o.queue[0]
-		o.queue[0] = nil
-		if o.queue = o.queue[1:]; len(o.queue) == 0 {
-			o.queue = nil
-		}
-		o.sent = p.last
-		o.mu.Unlock()
-
-		err := o.write(*p.buf, p.frames)
-		p.done(err == nil)
-		if err != nil {
-			o.ended(err)
-			o.Close()
-		}
-		o.mu.Lock()
-		o.bytes -= len(*p.buf)
-		o.drained.Broadcast()
-		o.mu.Unlock()
-		Free(p.buf)
+		o.deliver(p)
 	}
+}
+
+// next takes the next batch, nil if none waits: then nobody writes any more.
+// ok is false if it goes past a number; then it is left.
+func (o *Outbox) next(most uint64) (p *parcel, ok bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.crowded {
+		// Whoever is about to send as well gets the chance: one write for
+		// all of them costs less than one each. A lone sender would only
+		// wake up a processor for nothing.
+		o.mu.Unlock()
+		runtime.Gosched()
+		o.mu.Lock()
+	}
+	if len(o.queue) == 0 {
+		o.writing = false
+		o.drained.Broadcast()
+		return nil, true
+	}
+	p = o.queue[0]
+	if p.last > most {
+		return nil, false
+	}
+	o.queue[0] = nil
+	if o.queue = o.queue[1:]; len(o.queue) == 0 {
+		o.queue = nil
+	}
+	o.sent = p.last
+	o.crowded = p.frames > 1
+	return p, true
+}
+
+// deliver writes a batch.
+func (o *Outbox) deliver(p *parcel) {
+	err := o.write(*p.buf, p.frames)
+	p.done(err == nil)
+	if err != nil {
+		o.ended(err)
+		o.Close()
+	}
+	o.mu.Lock()
+	o.bytes -= len(*p.buf)
+	o.drained.Broadcast()
+	o.mu.Unlock()
+	Free(p.buf)
 }
 
 // Close refuses what comes later and drops what waits. It does not wait for
