@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +28,12 @@ var kafkaJars = []string{
 const (
 	kafkaFormat = 60 * time.Second // of its storage
 	kafkaSettle = 60 * time.Second
+)
+
+// KafkaUser and KafkaPassword log in at a broker of StartKafkaSASL, by PLAIN.
+const (
+	KafkaUser     = "tester"
+	KafkaPassword = "secret of the tests"
 )
 
 // kafkaCluster is the id of every cluster: any 16 bytes, in base64.
@@ -51,11 +59,25 @@ func SharedKafka(t testing.TB) *Server {
 // one key the later one counts.
 func StartKafka(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	return Start(t, kafkaSpec(t, settings))
+	return Start(t, kafkaSpec(t, "PLAINTEXT", settings))
+}
+
+// StartKafkaSASL starts a broker whose clients log in as KafkaUser.
+func StartKafkaSASL(t testing.TB, settings ...string) *Server {
+	t.Helper()
+	login := fmt.Sprintf("listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required"+
+		" username=%q password=%q user_%[1]s=%[2]q;", KafkaUser, KafkaPassword)
+	settings = append([]string{
+		"sasl.enabled.mechanisms=PLAIN", "sasl.mechanism.inter.broker.protocol=PLAIN",
+		"listener.name.clients.sasl.enabled.mechanisms=PLAIN", login,
+	}, settings...)
+	spec := kafkaSpec(t, "SASL_PLAINTEXT", settings)
+	spec.Probe = func(ctx context.Context) error { return listens(ctx, spec.Addr) }
+	return Start(t, spec)
 }
 
 // kafkaSpec writes the configuration and formats the storage.
-func kafkaSpec(t testing.TB, settings []string) Spec {
+func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
 	t.Helper()
 	dir, port, quorum := newDir(t, "kafka"), freePort(t), freePort(t)
 	addr, data := loopback(port), filepath.Join(dir, "data")
@@ -64,7 +86,7 @@ func kafkaSpec(t testing.TB, settings []string) Spec {
 		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + loopback(quorum),
 		"listeners=CLIENTS://" + addr + ",CONTROLLER://" + loopback(quorum), "advertised.listeners=CLIENTS://" + addr,
 		"inter.broker.listener.name=CLIENTS", "controller.listener.names=CONTROLLER",
-		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:PLAINTEXT",
+		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:" + protocol,
 		"log.dirs=" + data, "auto.create.topics.enable=false", "default.replication.factor=1", "min.insync.replicas=1",
 		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1",
 		"transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", "transaction.state.log.num.partitions=1",
@@ -90,18 +112,19 @@ func kafkaSpec(t testing.TB, settings []string) Spec {
 	if err != nil {
 		t.Fatalf("Kafka from Maven: %v", err)
 	}
-	java := []string{
-		need(t, "java", "default-jre-headless"), "-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+	java := need(t, "java", "default-jre-headless")
+	args := []string{
+		"-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
 		"-Dlog4j2.configurationFile=" + log, "-cp", filepath.Join(jars, "*"),
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), kafkaFormat)
 	defer cancel()
-	format := append(java[1:len(java):len(java)], "kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", conf)
-	if out, err := output(ctx, java[0], format...); err != nil {
+	format := slices.Concat(args, []string{"kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", conf})
+	if out, err := output(ctx, java, format...); err != nil {
 		t.Fatalf("format the storage of Kafka: %v\n%s", err, out)
 	}
 	return Spec{
-		Name: "kafka", Dir: dir, Addr: addr, Command: append(java[:len(java):len(java)], "kafka.Kafka", conf),
+		Name: "kafka", Dir: dir, Addr: addr, Command: slices.Concat([]string{java}, args, []string{"kafka.Kafka", conf}),
 		Probe: func(ctx context.Context) error { return kafkaReady(ctx, addr) }, Ready: kafkaSettle,
 	}
 }
