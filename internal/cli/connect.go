@@ -8,6 +8,7 @@ import (
 	"time"
 
 	_ "github.com/lockkeeper/lockkeeper/drivers/etcd"      // etcd://, etcds://
+	_ "github.com/lockkeeper/lockkeeper/drivers/kafka"     // kafka://: queues
 	_ "github.com/lockkeeper/lockkeeper/drivers/migrate"   // migrate://
 	_ "github.com/lockkeeper/lockkeeper/drivers/rabbitmq"  // amqp://, amqps://: queues
 	_ "github.com/lockkeeper/lockkeeper/drivers/redis"     // redis://, rediss://, unix://, redis+sentinel://, redis+cluster://

@@ -40,6 +40,7 @@ var services = []service{
 		t.Helper()
 		return "amqp://guest:guest@" + realserver.StartRabbitMQ(t).Addr()
 	}},
+	{"kafka", "KAFKA_URL", func(t testing.TB) string { t.Helper(); return "kafka://" + realserver.StartKafka(t).Addr() }},
 }
 
 func main() {

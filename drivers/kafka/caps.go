@@ -1,0 +1,36 @@
+package kafka
+
+import (
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// usualReplication is how many brokers hold a topic where there are enough.
+const usualReplication = 3
+
+// capabilities says what queues have whose topics are held by so many brokers.
+// A broker confirms what is in the memory of all that hold it: none of them has
+// to have written it to its disk.
+func capabilities(o *Options, replication int) driver.Caps {
+	durability := driver.Written
+	if replication > 1 {
+		durability = driver.Replicated
+	}
+	return driver.Caps{
+		Backend:        "kafka",
+		Durability:     durability,
+		OrderKey:       true,
+		DelayedNack:    true,
+		Extend:         true,
+		DeadLetter:     true,
+		HeadersRoute:   true,
+		Redrive:        true,
+		Mandatory:      true,
+		FIFO:           o.Partitions == 1,
+		FreeRelease:    true,
+		OrderedRelease: true,
+		MinLease:       MinLease,
+		MaxLease:       MaxLease,
+		MaxDelay:       MaxDelay,
+		MaxBody:        MaxBody,
+	}
+}

@@ -1,0 +1,122 @@
+// Package kafka is the driver for queues on Kafka, over franz-go. It needs Kafka
+// 2.4 and is tested with one broker of Kafka 4.4 (KRaft). Several brokers, and the
+// death of one of them, are not proven yet.
+//
+// Importing it registers this URL with package queue:
+//
+//	kafka://[USER[:PASSWORD]@]HOST[:PORT][,HOST...]
+//
+// Parameters:
+//
+//	timeout        of connecting and of each request about topology (10s)
+//	publish_for    for how long an unconfirmed message is sent again (30s)
+//	session        after how long of silence a client loses its partitions (10s)
+//	drain          how long a partition that is to be given up waits for what is in flight (15s)
+//	partitions     of the topics that are declared (4)
+//	replication    brokers that hold a declared topic (3, or all where there are fewer)
+//	prefix         begins the name of the driver's own topic (lockkeeper.)
+//	tls            true: TLS
+//	ca_file        PEM certificates that TLS checks against, instead of the system's
+//	sasl           how USER logs in: plain, scram-sha-256 or scram-sha-512 (plain)
+//	password_file  file whose first line is the password
+//
+// prefix must be the same for all who use the same queues. New takes options of
+// the client instead.
+//
+// # What maps to what
+//
+//   - An exchange is a topic of its name, and its messages stay there as long as
+//     the topic keeps them: for anybody to read, also from the start. One that
+//     exists is taken over, and not deleted with the exchange.
+//   - A queue is a consumer group, NAME.N; N tells it from earlier ones of its
+//     name. What is sent to the queue itself, by the default exchange, is in the
+//     topic NAME.queue. Names that Kafka does not take are replaced by as much of
+//     them as it takes, and a digest.
+//   - A binding is evaluated by those who receive: a queue reads the topics of all
+//     exchanges that it is bound to and leaves out what does not match. A binding
+//     takes what is published after it was declared; once it is deleted, what was
+//     not delivered yet does not match either.
+//   - OrderKey is the key of the record. A key always comes to one partition.
+//   - A publish returns when all in-sync replicas have the message in memory;
+//     nobody syncs it. Who publishes looks at the bindings, too, for
+//     Receipt.Queues and mandatory messages; that nobody is bound is asked for
+//     each time. The producer is idempotent: what the client sends again is not
+//     there twice. Below min.insync.replicas, and when nobody answers, a publish is
+//     lease.ErrUnknown after publish_for.
+//   - With one partition what is published first is delivered first. With
+//     several that is so of messages with one key only (driver.Caps.FIFO).
+//
+// # Deliveries
+//
+// Messages with one order key are delivered one after the other, each when the
+// one before it is settled for good; those of different keys at once, however
+// many there are. What is settled may be so in any order. Committed is the
+// offset before which everything in the partition is settled, at most 200 ms
+// later: after a crash, messages behind one that was not settled come again.
+// driver.Caps.ConfirmedAck is false.
+//
+// A message that failed stays where it is and is offered again after its delay:
+// its partition is read on, and what is before it is committed. It is in memory
+// meanwhile, as are its attempts: a client that gets the partition begins to
+// count at 1 anew. So a message that kills every process that takes it is never
+// dead-lettered. A dead letter is published and confirmed before the commit can
+// pass the message it is a copy of: dying in between leaves a copy too many.
+//
+// Two bounds keep one message from filling the memory: at most 32 MiB of messages
+// of a queue are read ahead, and no partition further than 4,194,304 messages
+// past the first one that is not settled (Options.Buffer, Options.Span). At a
+// bound reading waits.
+//
+// Leases are kept by the client that has the partition: one that has run out is
+// a failed attempt. Tokens tell deliveries apart and grow as far as clocks agree.
+//
+// # Who has which partition
+//
+// A partition is one client's at a time: more clients than partitions are idle.
+// Group membership is classic and cooperative. A client that is to give up a
+// partition delivers nothing more of it, waits for what is in flight up to
+// drain, commits, and forgets the rest, whose settlement is lease.ErrNotHeld from
+// then on. A client that was silent for a session has lost its partitions: it
+// commits nothing for them, and settling what it had is lease.ErrNotHeld as
+// soon as it knows. Until then, a client that was stopped or cut off may take a
+// settlement for good while another has the message:
+// driver.Caps.DeliveryFence is false. A client from which nobody receives leaves
+// the group, at once when the last consumer detaches, or after the queue's lease
+// and timeout.
+//
+// # The record
+//
+// The topology is in the topic PREFIXtopology, which has one partition: each
+// message is the whole of it, and says from which version it was made. The first
+// one made from a version is the next version. All clients read it as it grows.
+//
+// # What is refused
+//
+// With lease.ErrUnsupported: delays and schedules (a partition is read in its
+// order), a window of dedup,
+// alternates, bindings between exchanges, streams, commits, peek, statistics,
+// purge, deleting a queue if it is empty; and of the policies of a queue
+// priorities, TTLs, bounds, a single active consumer, exclusive and auto-delete.
+// Message.TTL and Priority are passed on, and nothing acts upon them. A redrive
+// moves what is in the partitions that this client has or is given.
+//
+// # For clients of other languages
+//
+// The body is the value of the record, untouched. Headers are headers of the
+// record: texts as they are, other types as text; those are in
+// lockkeeper-headers once more, as JSON with their types. Properties are headers,
+// too, as text, and left out if they are empty:
+//
+//	lockkeeper-id                Message.ID
+//	lockkeeper-key               the routing key, of what went through an exchange
+//	lockkeeper-content-type      and -content-encoding, -correlation-id, -reply-to,
+//	                             -type, -app-id, -user-id
+//	lockkeeper-timestamp         in seconds since 1970
+//	lockkeeper-priority
+//	lockkeeper-ttl               in milliseconds
+//	lockkeeper-death-...         of a dead letter, see driver.HeaderDeathReason
+//	lockkeeper-first-...
+//
+// A record without lockkeeper-key in an exchange's topic has its key as routing
+// key. Only committed records of transactions are read.
+package kafka
