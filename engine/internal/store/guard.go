@@ -68,7 +68,8 @@ func vital(name string) bool {
 	return !strings.HasSuffix(name, ".sst") && !strings.HasSuffix(name, ".blob")
 }
 
-func isLog(name string) bool { return strings.HasSuffix(name, ".log") }
+func isLog(name string) bool      { return strings.HasSuffix(name, ".log") }
+func isManifest(base string) bool { return strings.HasPrefix(base, "MANIFEST-") }
 
 // check decides what Pebble gets to see of err.
 func (g *guard) check(op, name string, err error) error {
@@ -123,10 +124,20 @@ func (g *guard) create(op, name string, c vfs.DiskWriteCategory, do func() (vfs.
 
 func (g *guard) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.create("create", name, c, func() (vfs.File, error) {
-		if isLog(name) {
-			return newLogFile(g.FS.Create(name, c))
+		f, err := g.FS.Create(name, c)
+		switch {
+		case err != nil:
+			return nil, err
+		case isLog(name):
+			return newLogFile(f), nil
+		case isManifest(g.FS.PathBase(name)):
+			// Pebble makes the marker that names it durable together with its
+			// own name: a crash could leave the marker alone.
+			if err := syncDir(g.FS, g.FS.PathDir(name)); err != nil {
+				return nil, errors.Join(err, f.Close())
+			}
 		}
-		return g.FS.Create(name, c)
+		return f, nil
 	})
 }
 
@@ -136,10 +147,11 @@ func (g *guard) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.
 
 func (g *guard) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
 	return g.create("reuse", newname, c, func() (vfs.File, error) {
-		if isLog(newname) {
-			return newLogFile(g.FS.ReuseForWrite(oldname, newname, c))
+		f, err := g.FS.ReuseForWrite(oldname, newname, c)
+		if err == nil && isLog(newname) {
+			return newLogFile(f), nil
 		}
-		return g.FS.ReuseForWrite(oldname, newname, c)
+		return f, err
 	})
 }
 

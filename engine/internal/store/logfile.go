@@ -38,15 +38,12 @@ type logFile struct {
 }
 
 // newLogFile wraps what was just opened; a log that is used again keeps its length.
-func newLogFile(f vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
+func newLogFile(f vfs.File) *logFile {
 	l := &logFile{File: f}
 	if info, err := f.Stat(); err == nil {
 		l.written = info.Size()
 	}
-	return l, nil
+	return l
 }
 
 func (f *logFile) Write(b []byte) (int, error) {

@@ -232,13 +232,13 @@ func TestCrashAhead(t *testing.T) {
 		c.disk.OnOp(func(storetest.Op) error {
 			mu.Lock()
 			defer mu.Unlock()
-			inOpen = append(inOpen, c.disk.Crash(100*(i%2), 1)) // Pebble's manifest needs names to be kept in order
+			inOpen = append(inOpen, c.disk.Crash(50*(i%3), int64(len(inOpen))))
 			return nil
 		})
 		recovered(t, c.disk, states, c.least)
 		c.disk.OnOp(nil)
 		for j, disk := range inOpen {
-			if j%(2*thinning) == 0 {
+			if (i+j)%(4*thinning) == 0 { // the opens are much alike
 				recovered(t, disk, states, c.least)
 				again++
 			}
