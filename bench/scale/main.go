@@ -18,10 +18,12 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/pprof"
 	"slices"
 	"syscall"
 	"time"
@@ -44,6 +46,8 @@ type config struct {
 	Every  time.Duration // steady: between two samples
 	CSV    string        // steady
 	SVG    string        // steady
+
+	Profile string // of the processor time of what is measured: a file for each role
 }
 
 // measurements by name.
@@ -91,6 +95,7 @@ func run(ctx context.Context, args []string) error {
 	f.DurationVar(&c.Every, "every", 5*time.Second, "steady: time between two samples")
 	f.StringVar(&c.CSV, "csv", "", "steady, plot: file for the samples")
 	f.StringVar(&c.SVG, "svg", "", "steady, plot: file for the plot")
+	f.StringVar(&c.Profile, "profile", "", "beginning of the names of files for profiles of the processor time, one for each process")
 	if err := f.Parse(args[1:]); err != nil {
 		return err
 	}
@@ -135,5 +140,17 @@ func serve(ctx context.Context, role, text string) error {
 		return fmt.Errorf("no role %q", role)
 	}
 	out := json.NewEncoder(os.Stdout)
-	return do(ctx, c, out.Encode)
+	if c.Profile == "" {
+		return do(ctx, c, out.Encode)
+	}
+	file, err := os.Create(fmt.Sprintf("%s-%s-%d.pprof", c.Profile, role, c.N))
+	if err != nil {
+		return err
+	}
+	if err := pprof.StartCPUProfile(file); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	err = do(ctx, c, out.Encode)
+	pprof.StopCPUProfile()
+	return errors.Join(err, file.Close())
 }

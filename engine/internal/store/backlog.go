@@ -171,24 +171,3 @@ func (s *Store) findBlock(q uint32, seq uint64) (uint64, error) {
 	first := tail(it.Key())
 	return first, it.Close()
 }
-
-// Seen implements machine.View.
-func (s *Store) Seen(q uint32, from, to int64, id string) (seen bool, err error) {
-	hash := hash128([]byte(id))
-	err = s.read(func() error {
-		var key []byte
-		for bucket := from; bucket <= to; bucket++ {
-			key = appendSeenKey(key[:0], q, bucket, hash)
-			v, err := s.get(key)
-			if err != nil {
-				return err
-			}
-			if v != nil {
-				seen = true
-				return nil
-			}
-		}
-		return nil
-	})
-	return seen, err
-}

@@ -1,6 +1,8 @@
 package store
 
 import (
+	"math"
+
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/lockkeeper/lockkeeper/engine/internal/record"
@@ -14,14 +16,16 @@ type Batch struct {
 	b     *pebble.Batch
 	meta  bool // the store's record changed
 
+	hashed *hashKeys // nil: none
+
 	key, end, value []byte // scratch
 }
 
 // Empty reports that nothing is to be stored.
-func (b *Batch) Empty() bool { return b.b.Empty() && !b.meta }
+func (b *Batch) Empty() bool { return b.b.Empty() && !b.meta && b.held() == 0 }
 
-// Bytes is how large the batch is by now.
-func (b *Batch) Bytes() int { return b.b.Len() }
+// Bytes is about how large the batch is by now.
+func (b *Batch) Bytes() int { return b.b.Len() + b.held()*hashKeyBytes }
 
 // Discard gives up a batch that is not to be applied.
 func (b *Batch) Discard() {
@@ -29,6 +33,7 @@ func (b *Batch) Discard() {
 		must(b.b.Close())
 		b.b = nil
 	}
+	b.freeHeld()
 }
 
 // The methods of a Pebble batch return errors only if it was applied or is of
@@ -101,6 +106,7 @@ func (b *Batch) PutQueue(q *record.Queue) {
 func (b *Batch) DeleteQueue(q *record.Queue) {
 	b.key = appendTopologyKey(b.key[:0], topologyQueue, q.Spec.Name)
 	b.delete()
+	b.noteDrop(q.ID, math.MaxInt64)
 	for _, kind := range keysOfQueue {
 		b.key = appendQueueKey(b.key[:0], kind, q.ID)
 		b.end = appendQueueKey(b.end[:0], kind, q.ID+1)
@@ -220,8 +226,7 @@ func (b *Batch) PutDelayed(q uint32, d *record.Delayed) {
 	b.put()
 	if d.ID != "" {
 		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(d.ID)), record.DelayedAt{Due: d.Due, Seq: d.Seq})
-		b.value = b.value[:0]
-		b.put()
+		b.hold(putKey)
 	}
 }
 
@@ -231,31 +236,18 @@ func (b *Batch) DeleteDelayed(q uint32, at record.DelayedAt, id string) {
 	b.delete()
 	if id != "" {
 		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(id)), at)
-		b.delete()
+		b.hold(deleteKey)
 	}
 }
 
 // DropDelayed implements machine.Changes.
 func (b *Batch) DropDelayed(q uint32) {
+	b.writeHeld()
 	for _, kind := range [...]byte{keyDelayed, keyCancel} {
 		b.key = appendQueueKey(b.key[:0], kind, q)
 		b.end = appendQueueKey(b.end[:0], kind, q+1)
 		b.deleteRange()
 	}
-}
-
-// PutSeen implements machine.Changes.
-func (b *Batch) PutSeen(q uint32, bucket int64, id string) {
-	b.key = appendSeenKey(b.key[:0], q, bucket, hash128([]byte(id)))
-	b.value = b.value[:0]
-	b.put()
-}
-
-// DropSeen implements machine.Changes.
-func (b *Batch) DropSeen(q uint32, below int64) {
-	b.key = appendQueueKey(b.key[:0], keySeen, q)
-	b.end = appendSeenBucket(b.end[:0], q, below)
-	b.deleteRange()
 }
 
 // PutLevels implements machine.Changes.

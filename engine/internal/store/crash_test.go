@@ -48,6 +48,15 @@ func recovered(t *testing.T, d *storetest.Disk, states []state, least int) int {
 	if d := diff(states[n], got); d != "" {
 		t.Fatalf("not the state of round %d: %s", n, d)
 	}
+	waitIDs(s)
+	for q := range uint32(2) {
+		if err := dumpSeen(s, got, q+1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := diff(states[n], got); d != "" {
+		t.Fatalf("not the state of round %d when all ids are known: %s", n, d)
+	}
 	return n
 }
 

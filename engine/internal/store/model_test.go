@@ -120,11 +120,15 @@ func dumpQueue(s *Store, st state, q uint32) error {
 			}
 		}
 	}
+	return errors.Join(err, dumpSeen(s, st, q))
+}
+
+func dumpSeen(s *Store, st state, q uint32) (err error) {
 	for bucket := range int64(4) {
 		for id := range 8 {
 			seen, e := s.Seen(q, bucket, bucket, fmt.Sprint("id", id))
 			if err = errors.Join(err, e); seen {
-				put(fmt.Sprint("seen ", bucket, " ", id), true)
+				st[fmt.Sprintf("queue %d: seen %d %d", q, bucket, id)] = "true"
 			}
 		}
 	}
@@ -205,9 +209,10 @@ func (g *scribbler) queue(b *Batch, q uint32) {
 	m := message(fmt.Sprint("later ", g.n))
 	b.PutDelayed(q, &record.Delayed{Due: int64(pick()), Seq: uint64(g.n), Message: m})
 	b.PutSeen(q, g.rng.Int64N(4), fmt.Sprint("id", g.rng.IntN(8)))
-	if g.n%50 == 0 {
+	if g.n%7 == 0 {
 		b.DropSeen(q, 2)
 		b.DropDelayed(q)
+		b.PutSeen(q, g.rng.Int64N(4), fmt.Sprint("id", g.rng.IntN(8)))
 	}
 	b.PutCounters(q, &record.Counters{NextSeq: g.next[q], Published: g.n})
 }

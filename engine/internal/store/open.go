@@ -76,7 +76,11 @@ func (s *Store) open() error {
 	if err := s.openDB(id); err != nil {
 		return err
 	}
-	if err := s.start(id); err != nil {
+	err = s.start(id)
+	if err == nil {
+		err = s.openIDs()
+	}
+	if err != nil {
 		s.guard.close()
 		return errors.Join(err, s.closeDB())
 	}

@@ -25,6 +25,7 @@ type Store struct {
 	gate    gate
 	room    room
 	syncs   *latency
+	ids     ids
 
 	lock     io.Closer // of the directory
 	dataLock *pebble.Lock
@@ -51,6 +52,7 @@ func (s *Store) Close() error {
 func (s *Store) close() error {
 	s.guard.close()
 	s.gate.close()
+	s.ids.close()
 	err := s.closeDB()
 	if failed := s.failure.get(); failed != nil {
 		err = failed
@@ -133,8 +135,11 @@ func (s *Store) Apply(b *Batch) (*Pending, error) {
 	return p, nil
 }
 
-// finish adds what every batch carries.
+// finish adds what every batch carries, and what was kept back.
 func (s *Store) finish(b *Batch) {
+	b.writeHeld()
+	s.ids.enter(b.hashed)
+	b.freeHeld()
 	if b.meta {
 		s.metaMu.Lock()
 		b.value = record.AppendMeta(b.value[:0], &s.meta)
