@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	os.Exit(realserver.Run(m))
 }
 
+// fewWaiters are enough where TestThousandWaiters has them all.
+const fewWaiters = 300
+
 // patient outlasts a stall of a loaded machine: the suite repeats no call that
 // failed on the way.
 const patient = "?timeout=10s&session=2s"
@@ -46,6 +49,7 @@ func TestSingle(t *testing.T) {
 			proxies.Store(c, p)
 			return c
 		},
+		Waiters: fewWaiters,
 		Restart: func(t testing.TB) { s.Restart(t) },
 		Cut: func(t testing.TB, c driver.Conn, cut bool) {
 			v, _ := proxies.Load(c)
@@ -68,6 +72,6 @@ func TestCluster(t *testing.T) {
 	locktest.Run(t, locktest.Harness{
 		Open:    func(t testing.TB) driver.Conn { return openURL(t, "etcd://"+strings.Join(c.Addrs(), ",")+patient) },
 		Restart: func(t testing.TB) { c.Restart(t) },
-		Waiters: 300, // TestThousandWaiters has them all
+		Waiters: fewWaiters,
 	})
 }

@@ -313,6 +313,7 @@ func TestPlaceOutlivesItsSession(t *testing.T) {
 
 // TestServerRestart kills the only server, and starts it on what it has stored.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartEtcd(t)
 	drivertest.Failover{URL: quick(s.Addr()), Name: "restart", TTL: MinTTL, Kill: func() { s.Restart(t) }}.Run(t)
 }
@@ -320,6 +321,7 @@ func TestServerRestart(t *testing.T) {
 // TestLeaderKilled kills the leader of three: the waiters go on by themselves,
 // no token goes back, and a lease that was held is still held.
 func TestLeaderKilled(t *testing.T) {
+	t.Parallel()
 	c := realserver.StartEtcdCluster(t)
 	url := quick(c.Addrs()...)
 	ctx := drivertest.Bounded(t)

@@ -51,6 +51,7 @@ const perGrant = 7
 
 // TestThousandWaiters: all are granted in order, and there is no herd.
 func TestThousandWaiters(t *testing.T) {
+	t.Parallel()
 	const waiters = 1000
 	s := realserver.StartEtcd(t)
 	ctx := lasting(t)

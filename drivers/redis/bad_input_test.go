@@ -24,6 +24,7 @@ import (
 
 // TestWrongServer: what cannot work is a clear error, in bounded time.
 func TestWrongServer(t *testing.T) {
+	t.Parallel()
 	web := httptest.NewServer(http.NotFoundHandler())
 	defer web.Close()
 	mute, err := net.Listen("tcp", "127.0.0.1:0")
@@ -93,6 +94,7 @@ func TestOwnClient(t *testing.T) {
 
 // TestEvictionWarning: a server that may throw locks away is warned of.
 func TestEvictionWarning(t *testing.T) {
+	t.Parallel()
 	for policy, warns := range map[string]bool{"noeviction": false, "allkeys-lru": true, "volatile-ttl": true} {
 		s := realserver.StartRedis(t, "--maxmemory", "100mb", "--maxmemory-policy", policy)
 		client := goredis.NewClient(&goredis.Options{Addr: s.Addr(), MaxRetries: -1})
@@ -111,6 +113,7 @@ func TestEvictionWarning(t *testing.T) {
 
 // TestOutOfMemory: a server that is full refuses, and nothing is half done.
 func TestOutOfMemory(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedis(t)
 	ctx := drivertest.Bounded(t)
 	c := drivertest.OpenConn(t, "redis://"+s.Addr())
@@ -135,6 +138,7 @@ func TestOutOfMemory(t *testing.T) {
 
 // TestWaitReplicas: a grant that too few replicas have is taken back.
 func TestWaitReplicas(t *testing.T) {
+	t.Parallel()
 	set := realserver.StartRedisSentinel(t)
 	ctx := drivertest.Bounded(t)
 	url := "redis://" + set.Servers[0].Addr() + "?timeout=400ms&wait_replicas="

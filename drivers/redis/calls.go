@@ -22,6 +22,8 @@ type call struct {
 	keys   []string
 	args   []any
 
+	behind *call // is sent right behind it; nil: none
+
 	server *server
 	taken  bool // a lane has it; under server.mu
 	left   bool // nobody waits for it any more; under server.mu
@@ -67,13 +69,16 @@ func (c *conn) start(ctx context.Context, k *call) error {
 	k.server, k.done = s, make(chan struct{})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.line = append(s.line, k)
 	if s.lanes < maxLanes {
 		if !c.work.Start(s.lane) {
-			s.line = s.line[:len(s.line)-1]
 			return lease.ErrClosed
 		}
 		s.lanes++
+	}
+	s.line = append(s.line, k)
+	if k.behind != nil {
+		k.behind.server = s
+		s.line = append(s.line, k.behind)
 	}
 	return nil
 }

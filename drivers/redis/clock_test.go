@@ -16,9 +16,11 @@ import (
 // forward, all leases are over at once; back, a lease has at most its TTL
 // again. In both cases tokens go on growing.
 func TestClockStep(t *testing.T) {
+	t.Parallel()
 	const ttl = 2 * time.Second
 	for _, step := range []time.Duration{time.Hour, -time.Hour} {
 		t.Run(step.String(), func(t *testing.T) {
+			t.Parallel()
 			s, set := realserver.StartRedisWithClock(t)
 			ctx := drivertest.Bounded(t)
 			c := drivertest.OpenConn(t, "redis://"+s.Addr())

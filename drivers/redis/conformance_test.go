@@ -47,6 +47,7 @@ func openURL(t testing.TB, url string) driver.Conn {
 // TestSingle reaches the server through a proxy for each connection, so that
 // one of them can be cut.
 func TestSingle(t *testing.T) {
+	t.Parallel()
 	var proxies sync.Map // driver.Conn -> *drivertest.Proxy
 	s := realserver.SharedRedis(t)
 	locktest.Run(t, locktest.Harness{
@@ -72,7 +73,11 @@ func TestSingle(t *testing.T) {
 	})
 }
 
+// fewWaiters are enough where TestThousandWaiters has them all.
+const fewWaiters = 300
+
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := realserver.SharedRedisCluster(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
@@ -80,15 +85,18 @@ func TestCluster(t *testing.T) {
 		},
 		Names:    func(name string) string { return "{" + name + "}" }, // several of them in one slot
 		ShortTTL: suiteTTL,
+		Waiters:  fewWaiters,
 	})
 }
 
 func TestSentinel(t *testing.T) {
+	t.Parallel()
 	s := realserver.SharedRedisSentinel(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
 			return openURL(t, "redis+sentinel://"+strings.Join(s.Addrs(), ",")+"/"+realserver.SentinelName+"/0"+patient)
 		},
 		ShortTTL: suiteTTL,
+		Waiters:  fewWaiters,
 	})
 }

@@ -125,23 +125,43 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 	if err := r.Validate(&c.caps); err != nil {
 		return nil, nil, err
 	}
-	place, err := readTicket(r.Ticket)
+	var w *waiter
+	if r.Queue {
+		w = c.wakes.register(ctx, claimOf(r))
+	}
+	k, err := c.attempt(r, w)
+	if err == nil {
+		err = c.run(ctx, k)
+	}
 	if err != nil {
 		return nil, nil, err
+	}
+	g, t, err := c.acquired(r, w, k)
+	if t == nil && r.Queue {
+		c.wakes.forget(claimOf(r))
+	}
+	if g != nil && k.acks < c.waitReplicas {
+		return nil, nil, c.takeBack(ctx, r, k.acks)
+	}
+	return g, t, err
+}
+
+// attempt makes the call for one attempt. Without w nobody is to be called.
+func (c *conn) attempt(r *driver.Request, w *waiter) (*call, error) {
+	place, err := readTicket(r.Ticket)
+	if err != nil {
+		return nil, err
 	}
 	meta, err := writeMeta(r.Meta)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	k, err := c.callAll(acquireScript, r)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	who := claim{r.Name, r.Holder, r.ID}
-	var w *waiter
 	channel, word := "", ""
-	if r.Queue {
-		w = c.wakes.register(ctx, who)
+	if w != nil {
 		channel, word = c.wakes.channel, w.word
 	}
 	k.args = []any{
@@ -149,17 +169,7 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 		flag(r.Queue), flag(r.Resume), place, meta, channel, word, micros(c.keep),
 		c.id, c.number.Add(1), setOf(r), r.Value, c.watch,
 	}
-	if err := c.run(ctx, k); err != nil {
-		return nil, nil, err
-	}
-	g, t, err := c.acquired(r, w, k)
-	if t == nil && r.Queue {
-		c.wakes.forget(who)
-	}
-	if g != nil && k.acks < c.waitReplicas {
-		return nil, nil, c.takeBack(ctx, r, k.acks)
-	}
-	return g, t, err
+	return k, nil
 }
 
 // acquired reads what the script says.
@@ -185,7 +195,7 @@ func (c *conn) acquired(r *driver.Request, w *waiter, k *call) (*driver.Grant, *
 			return nil, nil, p.err
 		}
 		if w != nil {
-			c.wakes.queued(w, recheck)
+			c.wakes.queued(w, place, recheck)
 		}
 		return nil, t, nil
 	case statusConflict:
@@ -231,39 +241,12 @@ func (c *conn) takeBack(ctx context.Context, r *driver.Request, acks int) error 
 	return fmt.Errorf("%d of %d replicas have acknowledged the grant: %w", acks, c.waitReplicas, kind)
 }
 
-// Wait implements driver.Conn. It does no I/O: it returns (nil, nil) when the
-// request is called, or when it is time to look and to show a sign of life.
-func (c *conn) Wait(ctx context.Context, r *driver.Request, _ *driver.Ticket) (*driver.Grant, error) {
-	if err := r.Validate(&c.caps); err != nil {
-		return nil, err
-	}
-	if c.isClosed() {
-		return nil, lease.ErrClosed
-	}
-	w := c.wakes.find(claim{r.Name, r.Holder, r.ID})
-	if w == nil {
-		return nil, nil //nolint:nilnil // attempt again
-	}
-	timer := time.NewTimer(c.wakes.begin(w))
-	defer timer.Stop()
-	defer c.wakes.end(w)
-	select {
-	case <-w.called:
-	case <-timer.C:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-c.closed:
-		return nil, lease.ErrClosed
-	}
-	return nil, nil //nolint:nilnil // attempt again
-}
-
 // Cancel implements driver.Conn.
 func (c *conn) Cancel(ctx context.Context, r *driver.Request) error {
 	if err := checkRef(r.Name, r.Holder); err != nil {
 		return err
 	}
-	c.wakes.forget(claim{r.Name, r.Holder, r.ID})
+	c.wakes.forget(claimOf(r))
 	k, err := c.callAll(cancelScript, r)
 	if err != nil {
 		return err
@@ -297,7 +280,7 @@ func (c *conn) Release(ctx context.Context, refs []driver.Ref) ([]driver.Outcome
 		return nil, err
 	}
 	return c.each(ctx, refs, releaseScript, func(r *driver.Ref, token string) []any {
-		return []any{r.Holder, token}
+		return []any{r.Holder, token, ""}
 	})
 }
 
@@ -313,9 +296,18 @@ func (c *conn) each(ctx context.Context, refs []driver.Ref, s *script, args func
 			continue
 		}
 		k := c.call(s, refs[i].Name, args(&refs[i], token)...)
+		var next *ahead
+		if s == releaseScript {
+			if next = c.wakes.first(refs[i].Name); next != nil {
+				k.behind, k.args[2] = next.call, next.word
+			}
+		}
 		if outcomes[i].Err = c.start(ctx, k); outcomes[i].Err == nil {
 			calls[i] = k
-		} else if i == 0 {
+			continue
+		}
+		c.wakes.putBack(next)
+		if i == 0 {
 			return nil, outcomes[i].Err
 		}
 	}

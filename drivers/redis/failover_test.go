@@ -15,6 +15,7 @@ import (
 const failoverTTL = 2 * time.Second
 
 func TestSentinelFailover(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedisSentinel(t)
 	drivertest.Failover{
 		URL: "redis+sentinel://" + strings.Join(s.Addrs(), ",") + "/" + realserver.SentinelName, Name: "failover",
@@ -23,6 +24,7 @@ func TestSentinelFailover(t *testing.T) {
 }
 
 func TestClusterFailover(t *testing.T) {
+	t.Parallel()
 	c := realserver.StartRedisCluster(t)
 	key := keysOf(DefaultPrefix, "failover")[0]
 	drivertest.Failover{
@@ -36,6 +38,7 @@ func TestClusterFailover(t *testing.T) {
 // token of its own, and the later one is larger. The counter of the replica
 // lags, too, and that does not matter.
 func TestFailoverToLaggingReplica(t *testing.T) {
+	t.Parallel()
 	primary := realserver.StartRedis(t)
 	host, port, err := net.SplitHostPort(primary.Addr())
 	if err != nil {

@@ -164,6 +164,7 @@ func TestLostWakeups(t *testing.T) {
 
 // TestServerRestart kills a server that keeps nothing: it is as after FLUSHALL.
 func TestServerRestart(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedis(t)
 	drivertest.Failover{URL: "redis://" + s.Addr(), Name: "restart", TTL: failoverTTL, Kill: func() { s.Restart(t) }}.Run(t)
 }
@@ -171,6 +172,7 @@ func TestServerRestart(t *testing.T) {
 // TestRestartOfDurableServer: with an append-only file synced each time, grants
 // and the line survive.
 func TestRestartOfDurableServer(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedis(t, "--appendonly", "yes", "--appendfsync", "always")
 	ctx := drivertest.Bounded(t)
 	a, b := drivertest.OpenLocker(t, "redis://"+s.Addr()), drivertest.OpenLocker(t, "redis://"+s.Addr())
@@ -206,6 +208,7 @@ func TestRestartOfDurableServer(t *testing.T) {
 // TestTokenOutlivesItsCounter: neither FLUSHALL nor eviction nor the end of its
 // time takes a token back.
 func TestTokenOutlivesItsCounter(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedis(t)
 	ctx := drivertest.Bounded(t)
 	c := drivertest.OpenConn(t, "redis://"+s.Addr()+"?fence_keep=1s&token_base=9223372036854775808")

@@ -13,11 +13,11 @@ import (
 	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
-// scripts returns how many scripts a server has run.
-func scripts(ctx context.Context, t testing.TB, s *realserver.Server) int {
+// calls returns how often a server has run a command.
+func calls(ctx context.Context, t testing.TB, s *realserver.Server, command string) int {
 	t.Helper()
 	for line := range strings.Lines(mustRedis(ctx, t, s, "INFO", "commandstats")) {
-		if rest, ok := strings.CutPrefix(line, "cmdstat_evalsha:calls="); ok {
+		if rest, ok := strings.CutPrefix(line, "cmdstat_"+command+":calls="); ok {
 			count, _, _ := strings.Cut(rest, ",")
 			n, err := strconv.Atoi(count)
 			if err != nil {
@@ -29,9 +29,15 @@ func scripts(ctx context.Context, t testing.TB, s *realserver.Server) int {
 	return 0
 }
 
+// scripts returns how many scripts a server has run.
+func scripts(ctx context.Context, t testing.TB, s *realserver.Server) int {
+	t.Helper()
+	return calls(ctx, t, s, "evalsha")
+}
+
 // TestThousandWaiters: all are granted in order, and there is no herd. A grant
 // costs three scripts: the acquire that queues, the one that is granted, and
-// the release; besides, each waiter looks once in checkPeriod, and the second
+// the release; besides, each waiter looks once in checkPeriod, and the first two
 // of the line twice. A few more come from the first two, who look when the
 // lease that is before them may run out.
 func TestThousandWaiters(t *testing.T) {
@@ -47,6 +53,23 @@ func TestThousandWaiters(t *testing.T) {
 	t.Logf("%d grants in %v: %d scripts, %.2f a grant", waiters, took.Round(time.Millisecond), ran, float64(ran)/waiters)
 	if most := waiters*3 + waiters*looks + 100; ran > most {
 		t.Errorf("%d scripts for %d grants in %v; want at most %d", ran, waiters, took, most)
+	}
+}
+
+// TestHandOverWithinAClient: the release of one takes the attempt of the next
+// along, so that nobody is called.
+func TestHandOverWithinAClient(t *testing.T) {
+	t.Parallel()
+	const waiters = 50
+	s := realserver.StartRedis(t)
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, "redis://"+s.Addr())
+	drivertest.Line(ctx, t, []driver.Conn{c}, waiters)
+	if n := calls(ctx, t, s, "publish"); n > waiters/5 { // some are not waiting yet when it begins
+		t.Errorf("%d were called in %d hand-overs", n, waiters)
+	}
+	if n := len(c.(*conn).wakes.lines); n != 0 {
+		t.Errorf("%d lines are left", n)
 	}
 }
 

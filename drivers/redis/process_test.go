@@ -9,6 +9,7 @@ import (
 )
 
 func TestStoppedHolder(t *testing.T) {
+	t.Parallel()
 	drivertest.StoppedHolder(t, "redis://"+realserver.SharedRedis(t).Addr(), time.Second)
 }
 

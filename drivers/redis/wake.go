@@ -1,12 +1,16 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/lockkeeper/lockkeeper/lock/driver"
 )
 
 // How long what is kept of a waiter outlives the last call for it, and how
@@ -27,12 +31,15 @@ type wakes struct {
 	next     uint64
 	byWord   map[string]*waiter
 	byClaim  map[claim]*waiter
+	lines    map[string]*line
 	swept    time.Time
 	listener *listener // nil until somebody waits
 }
 
 // claim is whose a waiter is.
 type claim struct{ name, holder, id string }
+
+func claimOf(r *driver.Request) claim { return claim{r.Name, r.Holder, r.ID} }
 
 // waiter is one request in a line.
 type waiter struct {
@@ -41,7 +48,15 @@ type waiter struct {
 	called  chan struct{} // holds one call
 	recheck time.Time     // when to look without being called
 	touched time.Time
-	waits   int // Waits under way
+	waits   int    // Waits under way
+	place   int64  // in the line of its name; 0: none yet
+	ahead   *ahead // of the Wait under way
+}
+
+// line is this client's part of the line of a name.
+type line struct {
+	waiters      []*waiter // by their places; never empty
+	misses, skip int       // see wakes.first
 }
 
 // listener is the subscription.
@@ -56,7 +71,7 @@ type listener struct {
 func (l *listener) settled() { l.settle.Do(func() { close(l.ready) }) }
 
 func newWakes(c *conn, channel string) *wakes {
-	return &wakes{c: c, channel: channel, byWord: map[string]*waiter{}, byClaim: map[claim]*waiter{}, swept: time.Now()}
+	return &wakes{c: c, channel: channel, byWord: map[string]*waiter{}, byClaim: map[claim]*waiter{}, lines: map[string]*line{}, swept: time.Now()}
 }
 
 // register returns the waiter of a claim, and sees to it that the client
@@ -106,34 +121,85 @@ func (w *wakes) find(k claim) *waiter {
 func (w *wakes) forget(k claim) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forgetLocked(k)
+}
+
+func (w *wakes) forgetLocked(k claim) {
 	if wt := w.byClaim[k]; wt != nil {
-		delete(w.byClaim, k)
-		delete(w.byWord, wt.word)
+		w.dropLocked(wt)
 		wt.call() // whoever waits looks again
 	}
 }
 
-// queued notes when the waiter is to look again.
-func (w *wakes) queued(wt *waiter, recheck time.Duration) {
+// dropLocked takes a waiter out of all that it is in.
+func (w *wakes) dropLocked(wt *waiter) {
+	delete(w.byClaim, wt.claim)
+	delete(w.byWord, wt.word)
+	w.placeLocked(wt, 0)
+}
+
+// placeLocked gives a waiter its place among those of its name.
+func (w *wakes) placeLocked(wt *waiter, place int64) {
+	name := wt.claim.name
+	l := w.lines[name]
+	if wt.place == place {
+		return
+	}
+	if wt.place != 0 {
+		i, _ := l.find(wt.place, wt.word)
+		if l.waiters = slices.Delete(l.waiters, i, i+1); len(l.waiters) == 0 && place == 0 {
+			delete(w.lines, name)
+		}
+	}
+	if wt.place = place; place == 0 {
+		return
+	}
+	if l == nil {
+		l = &line{}
+		w.lines[name] = l
+	}
+	i, _ := l.find(place, wt.word)
+	l.waiters = slices.Insert(l.waiters, i, wt)
+}
+
+// find returns where in a line a place is, or would be.
+func (l *line) find(place int64, word string) (int, bool) {
+	return slices.BinarySearchFunc(l.waiters, place, func(wt *waiter, place int64) int {
+		return cmp.Or(cmp.Compare(wt.place, place), cmp.Compare(wt.word, word))
+	})
+}
+
+// queued notes a waiter's place, and when it is to look again.
+func (w *wakes) queued(wt *waiter, place int64, recheck time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wt.recheck = time.Now().Add(recheck)
 	wt.touched = time.Now()
+	if w.byClaim[wt.claim] == wt {
+		w.placeLocked(wt, place)
+	}
 }
 
-// begin counts a Wait and returns how long it may last.
-func (w *wakes) begin(wt *waiter) time.Duration {
+// begin counts a Wait, which has an attempt ready, and returns how long it may
+// last.
+func (w *wakes) begin(wt *waiter, a *ahead) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wt.waits++
+	if wt.ahead == nil {
+		wt.ahead = a
+	}
 	return time.Until(wt.recheck)
 }
 
-func (w *wakes) end(wt *waiter) {
+func (w *wakes) end(wt *waiter, a *ahead) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	wt.waits--
 	wt.touched = time.Now()
+	if wt.ahead == a {
+		wt.ahead = nil
+	}
 }
 
 // sweep forgets waiters that nobody has asked for in a long time.
@@ -142,10 +208,9 @@ func (w *wakes) sweep(now time.Time) {
 		return
 	}
 	w.swept = now
-	for k, wt := range w.byClaim {
+	for _, wt := range w.byClaim {
 		if wt.waits == 0 && now.Sub(wt.touched) > forgetAfter {
-			delete(w.byClaim, k)
-			delete(w.byWord, wt.word)
+			w.dropLocked(wt)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 // TestWatchWithoutMessages: a watch whose subscription is lost sees what
 // happens all the same.
 func TestWatchWithoutMessages(t *testing.T) {
+	t.Parallel()
 	s := realserver.StartRedis(t)
 	ctx := drivertest.Bounded(t)
 	watching, c := drivertest.OpenConn(t, "redis://"+s.Addr()), drivertest.OpenConn(t, "redis://"+s.Addr())

@@ -18,6 +18,10 @@ const (
 	RedisNodeTimeout = 2 * time.Second // in a Cluster
 	RedisDownAfter   = time.Second     // for the Sentinels
 	redisSettle      = 30 * time.Second
+
+	// redisPatience is as long for servers that are not to fail over: no stall of
+	// a loaded machine is a failure.
+	redisPatience = time.Minute
 )
 
 // SentinelName is what the Sentinels call the primary.
@@ -97,21 +101,27 @@ func replicaLinked(addr string) func(context.Context) error {
 // RedisCluster is three masters and a replica for each.
 type RedisCluster struct{ Nodes []*Server }
 
-// SharedRedisCluster returns the one Cluster that all tests of a package use.
+// SharedRedisCluster returns the one Cluster that all tests of a package use. It
+// does not fail over.
 func SharedRedisCluster(t testing.TB) *RedisCluster {
 	t.Helper()
-	return once(t, "redis cluster", StartRedisCluster)
+	return once(t, "redis cluster", func(t testing.TB) *RedisCluster { t.Helper(); return startRedisCluster(t, redisPatience) })
 }
 
 // StartRedisCluster starts six nodes and returns when all slots are served and
 // all replicas have their data.
 func StartRedisCluster(t testing.TB) *RedisCluster {
 	t.Helper()
+	return startRedisCluster(t, RedisNodeTimeout)
+}
+
+func startRedisCluster(t testing.TB, nodeTimeout time.Duration) *RedisCluster {
+	t.Helper()
 	cli := need(t, "redis-cli", "redis-tools")
 	c := &RedisCluster{}
 	for range 6 {
 		c.Nodes = append(c.Nodes, StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(freePort(t)),
-			"--cluster-node-timeout", strconv.FormatInt(RedisNodeTimeout.Milliseconds(), 10)))
+			"--cluster-node-timeout", strconv.FormatInt(nodeTimeout.Milliseconds(), 10)))
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), redisSettle)
 	defer cancel()
@@ -179,22 +189,27 @@ type RedisSentinel struct {
 }
 
 // SharedRedisSentinel returns the one such set that all tests of a package
-// use.
+// use. It does not fail over.
 func SharedRedisSentinel(t testing.TB) *RedisSentinel {
 	t.Helper()
-	return once(t, "redis sentinel", StartRedisSentinel)
+	return once(t, "redis sentinel", func(t testing.TB) *RedisSentinel { t.Helper(); return startRedisSentinel(t, redisPatience) })
 }
 
 // StartRedisSentinel returns when the replica has its data and all Sentinels
 // know of it and of each other.
 func StartRedisSentinel(t testing.TB) *RedisSentinel {
 	t.Helper()
+	return startRedisSentinel(t, RedisDownAfter)
+}
+
+func startRedisSentinel(t testing.TB, downAfter time.Duration) *RedisSentinel {
+	t.Helper()
 	primary := StartRedis(t)
 	host, port, _ := net.SplitHostPort(primary.Addr())
 	s := &RedisSentinel{Servers: []*Server{primary, StartRedis(t, "--replicaof", host+" "+port)}}
 	Await(t, redisSettle, "the replica has its data", replicaLinked(s.Servers[1].Addr()))
 	for range 3 {
-		s.Sentinels = append(s.Sentinels, Start(t, sentinelSpec(t, host, port)))
+		s.Sentinels = append(s.Sentinels, Start(t, sentinelSpec(t, host, port, downAfter)))
 	}
 	for _, sentinel := range s.Sentinels {
 		Await(t, redisSettle, "a sentinel knows all", func(ctx context.Context) error {
@@ -208,7 +223,7 @@ func StartRedisSentinel(t testing.TB) *RedisSentinel {
 	return s
 }
 
-func sentinelSpec(t testing.TB, host, port string) Spec {
+func sentinelSpec(t testing.TB, host, port string, downAfter time.Duration) Spec {
 	t.Helper()
 	spec := redisSpec(t)
 	spec.Name = "redis sentinel"
@@ -218,7 +233,7 @@ func sentinelSpec(t testing.TB, host, port string) Spec {
 	conf := filepath.Join(spec.Dir, "sentinel.conf")
 	_, own, _ := net.SplitHostPort(spec.Addr)
 	text := fmt.Sprintf("port %s\nbind 127.0.0.1\ndir %q\nsentinel monitor %s %s %s 2\n", own, spec.Dir, SentinelName, host, port) +
-		fmt.Sprintf("sentinel down-after-milliseconds %s %d\nsentinel failover-timeout %[1]s 5000\n", SentinelName, RedisDownAfter.Milliseconds())
+		fmt.Sprintf("sentinel down-after-milliseconds %s %d\nsentinel failover-timeout %[1]s 5000\n", SentinelName, downAfter.Milliseconds())
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -152,8 +152,8 @@ end
 if mine() then return grant() end -- it came back to the head of a line
 
 -- When to look again, should nobody call: the first two of the line when the
--- name may come free, the second also when a head that was called has not
--- answered, so that it looks twice as often.
+-- name may come free, and twice as often as others. The second looks when a head
+-- that was called has not answered, and the head before that is said of it.
 local position, recheck = 0, PERIOD
 for _, n in ipairs(names) do
   local rank = call('ZRANK', n.Q, holder)
@@ -163,7 +163,7 @@ for _, n in ipairs(names) do
   if not fits(n, mode) then free = math.max(free, n.first) end
   if rank > 0 then wake(n, false) end
   if rank <= 1 then
-    if rank == 1 then recheck = math.min(recheck, PERIOD / 2) end
+    recheck = math.min(recheck, PERIOD / 2)
     if free > 0 then
       recheck = math.min(recheck, free - now + 1000)
     elseif rank == 1 then
