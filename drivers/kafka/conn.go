@@ -60,7 +60,7 @@ func newConn(client []kgo.Opt, o *Options) (*conn, error) {
 	}, client...), kgo.WithContext(c.ctx))
 	cl, err := kgo.NewClient(append(c.common[:len(c.common):len(c.common)],
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation(),
-		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.ProducerBatchCompression(kgo.NoCompression()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{o.recordTopic(): {0: kgo.NewOffset().AtStart()}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"container/heap"
 	"context"
 	"fmt"
 	"time"
@@ -194,7 +193,7 @@ func (s *source) pick(most int) (es []*entry) {
 		if e == nil {
 			break
 		}
-		heap.Pop(&s.ready)
+		s.ready.drop()
 		e.state = settling
 		e.p.held++
 		es = append(es, e)

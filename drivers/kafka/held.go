@@ -1,25 +1,28 @@
 package kafka
 
 import (
-	"container/heap"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// lend makes an entry a delivery, and reports whether its lease is the first to
-// be looked at; mu is held. Kafka leases nothing: a message is its partition's
-// client's. The driver takes it back when its lease has run out.
-func (s *source) lend(e *entry, ttl time.Duration, now time.Time) bool {
+// lend makes an entry a delivery; mu is held. Kafka leases nothing: a message is
+// its partition's client's. The driver takes it back when its lease has run out.
+func (s *source) lend(e *entry, ttl time.Duration, now time.Time) {
 	if ttl == 0 {
 		ttl = s.spec.Lease
 	}
 	e.state, e.token = held, s.c.token(now)
-	e.ttl, e.deadline, e.looked = ttl, now.Add(ttl), now.Add(ttl)
 	e.p.held++
 	s.held[e.token] = e
-	return s.leases.add(e)
+	s.leases.add(e, ttl, now)
+}
+
+// unlend ends what lend began; mu is held.
+func (s *source) unlend(e *entry) {
+	delete(s.held, e.token)
+	s.leases.remove(e)
 }
 
 // token makes one that is larger than all before. They grow as far as the clocks
@@ -34,46 +37,58 @@ func (c *conn) token(now time.Time) lease.Token {
 	}
 }
 
-// leased is an entry in the heap of leases. One that was settled and delivered
-// again in between has another token.
-type leased struct {
-	e     *entry
-	token lease.Token
-	at    time.Time
-}
-
-// leases is a heap of the times at which deliveries have to be looked at. One
-// that was settled or extended in between is found so then.
+// leases are deliveries by when their leases run out: a list for each length of
+// lease, of which there are few, in the order in which they were leased.
 type leases struct {
-	due  []leased
-	wake chan struct{}
+	lists map[time.Duration]*leaseList
+	looks time.Time     // when the next look at them is
+	wake  chan struct{} // a token: look now
 }
 
-// Len implements heap.Interface.
-func (l *leases) Len() int { return len(l.due) }
+// leaseList is deliveries with leases of one length.
+type leaseList struct{ first, last *entry }
 
-// Less implements heap.Interface.
-func (l *leases) Less(i, j int) bool { return l.due[i].at.Before(l.due[j].at) }
-
-// Swap implements heap.Interface.
-func (l *leases) Swap(i, j int) { l.due[i], l.due[j] = l.due[j], l.due[i] }
-
-// Push implements heap.Interface.
-func (l *leases) Push(x any) { l.due = append(l.due, x.(leased)) } //nolint:forcetypeassert // add is the only caller
-
-// Pop implements heap.Interface.
-func (l *leases) Pop() any {
-	n := len(l.due) - 1
-	x := l.due[n]
-	l.due[n] = leased{}
-	l.due = l.due[:n]
-	return x
+func (l *leases) init() {
+	l.lists, l.wake = map[time.Duration]*leaseList{}, make(chan struct{}, 1)
 }
 
-// add puts a delivery in and reports whether it is the first to be looked at.
-func (l *leases) add(e *entry) bool {
-	heap.Push(l, leased{e, e.token, e.looked})
-	return l.due[0].e == e
+// add leases an entry.
+func (l *leases) add(e *entry, ttl time.Duration, now time.Time) {
+	e.ttl, e.deadline = ttl, now.Add(ttl)
+	list := l.lists[ttl]
+	if list == nil {
+		list = &leaseList{}
+		l.lists[ttl] = list
+	}
+	e.sooner, e.later = list.last, nil
+	if list.last != nil {
+		list.last.later = e
+	} else {
+		list.first = e
+	}
+	list.last = e
+	if e.deadline.Before(l.looks) {
+		signal(l.wake)
+	}
+}
+
+// remove ends the lease of an entry.
+func (l *leases) remove(e *entry) {
+	list := l.lists[e.ttl]
+	if e.sooner != nil {
+		e.sooner.later = e.later
+	} else {
+		list.first = e.later
+	}
+	if e.later != nil {
+		e.later.sooner = e.sooner
+	} else {
+		list.last = e.sooner
+	}
+	e.sooner, e.later = nil, nil
+	if list.first == nil {
+		delete(l.lists, e.ttl)
+	}
 }
 
 // extend leases anew; mu is held.
@@ -81,13 +96,8 @@ func (s *source) extend(e *entry, ttl time.Duration) time.Duration {
 	if ttl == 0 {
 		ttl = e.ttl
 	}
-	e.ttl, e.deadline = ttl, time.Now().Add(ttl)
-	if e.deadline.Before(e.looked) { // shorter than it was
-		e.looked = e.deadline
-		if s.leases.add(e) {
-			signal(s.leases.wake)
-		}
-	}
+	s.leases.remove(e)
+	s.leases.add(e, ttl, time.Now())
 	return ttl
 }
 
@@ -107,7 +117,7 @@ func (s *source) expire() {
 			s.c.work.Start(func() { s.stop(errLeft, true) })
 			return
 		}
-		timer := time.NewTimer(min(next, s.spec.Lease))
+		timer := time.NewTimer(next)
 		select {
 		case <-timer.C:
 		case <-s.leases.wake:
@@ -125,30 +135,26 @@ func (s *source) isIdle(now time.Time) bool {
 	return len(s.waiters) == 0 && !s.busy() && now.Sub(s.heard) > s.spec.Lease+s.c.o.Timeout
 }
 
+// overdue takes the deliveries whose leases have run out, and says how long it is
+// until the next one's.
 func (s *source) overdue(now time.Time) (over []*entry, next time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := &s.leases
-	for len(l.due) > 0 {
-		x := l.due[0]
-		if s.held[x.token] != x.e {
-			heap.Pop(l)
-			continue
+	next = idleLook
+	for _, list := range s.leases.lists {
+		for e := list.first; e != nil; e = list.first {
+			if e.deadline.After(now) {
+				next = min(next, e.deadline.Sub(now))
+				break
+			}
+			s.unlend(e)
+			e.state = settling
+			over = append(over, e)
 		}
-		if x.at.After(now) {
-			return over, x.at.Sub(now)
-		}
-		heap.Pop(l)
-		if e := x.e; e.deadline.After(now) {
-			e.looked = e.deadline
-			l.add(e)
-			continue
-		}
-		delete(s.held, x.token)
-		x.e.state = settling
-		over = append(over, x.e)
 	}
-	return over, idleLook
+	next = min(next, s.spec.Lease)
+	s.leases.looks = now.Add(next)
+	return over, next
 }
 
 // expired fails an attempt whose lease ran out.

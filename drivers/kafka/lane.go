@@ -28,10 +28,10 @@ type entry struct {
 	timer    *time.Timer // of a delay
 
 	// While it is held.
-	token    lease.Token
-	ttl      time.Duration
-	deadline time.Time
-	looked   time.Time // when leases looks at it
+	token         lease.Token
+	ttl           time.Duration
+	deadline      time.Time
+	sooner, later *entry // among leases of its length
 }
 
 type entryState uint8
@@ -74,7 +74,7 @@ func (s *source) offer(e *entry) {
 		return
 	}
 	e.state = ready
-	heap.Push(&s.ready, e)
+	s.ready.add(e)
 }
 
 // pass lets the next of its key have its turn when an entry is done; mu is held.
@@ -98,16 +98,15 @@ func (s *source) pass(e *entry) {
 	}
 }
 
-// next takes the first entry that is ready, or nil; mu is held.
+// next returns the first entry that is ready, or nil; mu is held.
 func (s *source) next() *entry {
-	for len(s.ready) > 0 {
-		e := s.ready[0]
-		if e.state == ready && e.p.idle == nil {
+	for {
+		e := s.ready.first()
+		if e == nil || e.state == ready && e.p.idle == nil {
 			return e
 		}
-		heap.Pop(&s.ready)
+		s.ready.drop()
 	}
-	return nil
 }
 
 // again offers an entry after a delay; mu is held.
@@ -135,6 +134,54 @@ func (s *source) again(e *entry, delay time.Duration) {
 		s.c.work.Start(func() { s.buryAgain(e) })
 	})
 }
+
+// readyEntries are entries in the order in which they were read. Most come in
+// that order; those that come back, or behind another of their key, are in a heap.
+type readyEntries struct {
+	line []*entry
+	head int // in line: of what is left
+	back entryHeap
+}
+
+func (r *readyEntries) add(e *entry) {
+	if n := len(r.line); n > r.head && r.line[n-1].number > e.number {
+		heap.Push(&r.back, e)
+		return
+	}
+	if r.head == len(r.line) {
+		r.line, r.head = r.line[:0], 0
+	}
+	r.line = append(r.line, e)
+}
+
+// first returns the first entry, or nil.
+func (r *readyEntries) first() *entry {
+	switch inLine, inBack := r.head < len(r.line), len(r.back) > 0; {
+	case inLine && (!inBack || r.line[r.head].number < r.back[0].number):
+		return r.line[r.head]
+	case inBack:
+		return r.back[0]
+	}
+	return nil
+}
+
+// drop takes the first entry out.
+func (r *readyEntries) drop() {
+	if len(r.back) > 0 && r.first() == r.back[0] {
+		heap.Pop(&r.back)
+		return
+	}
+	r.line[r.head] = nil
+	if r.head++; r.head >= len(r.line)/2 && r.head >= lineSlack {
+		n := copy(r.line, r.line[r.head:])
+		clear(r.line[n:])
+		r.line, r.head = r.line[:n], 0
+	}
+}
+
+// lineSlack is how many places of the line are left behind at least before it
+// moves up.
+const lineSlack = 1024
 
 // entryHeap is entries in the order in which they were read.
 type entryHeap []*entry

@@ -208,7 +208,7 @@ func (s *source) dropPart(p *partition) {
 	var keyed []*entry
 	for e := p.first; e != nil; e = e.next {
 		if e.state == held {
-			delete(s.held, e.token)
+			s.unlend(e)
 		}
 		if e.timer != nil {
 			e.timer.Stop()

@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"time"
@@ -187,7 +186,7 @@ func (s *source) deliver(r *driver.ReceiveRequest) ([]driver.Delivery, error) {
 	}
 	var ds []driver.Delivery
 	now := time.Now()
-	size, first := 0, false
+	size := 0
 	for len(ds) < r.Max {
 		e := s.next()
 		if e == nil {
@@ -196,15 +195,12 @@ func (s *source) deliver(r *driver.ReceiveRequest) ([]driver.Delivery, error) {
 		if size += len(e.message.Body); size > r.MaxBytes && len(ds) > 0 {
 			break
 		}
-		heap.Pop(&s.ready)
-		first = s.lend(e, r.Lease, now) || first
+		s.ready.drop()
+		s.lend(e, r.Lease, now)
 		ds = append(ds, driver.Delivery{
 			Ref:     driver.Ref{Queue: s.spec.Name, Seq: uint64(e.token), Token: e.token},
 			Message: e.message, Route: e.route, Attempt: e.attempts + 1, TTL: e.ttl, Age: max(0, now.Sub(e.published)),
 		})
-	}
-	if first {
-		signal(s.leases.wake)
 	}
 	return ds, nil
 }

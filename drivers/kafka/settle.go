@@ -59,7 +59,7 @@ func (s *source) settle(ctx context.Context, ss []driver.Settlement, outcomes []
 		case st.Verb == driver.Extend:
 			outcomes[i].TTL = s.extend(e, st.TTL)
 		default:
-			delete(s.held, e.token)
+			s.unlend(e)
 			if st.Verb == driver.Ack { // most are
 				e.p.settled()
 				s.finish(e)
@@ -88,8 +88,7 @@ func (s *source) restore(e *entry) {
 	if e.state == settling {
 		e.state = held
 		s.held[e.token] = e
-		s.leases.add(e)
-		signal(s.leases.wake)
+		s.leases.add(e, e.ttl, time.Now())
 	}
 }
 

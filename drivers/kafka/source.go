@@ -35,7 +35,7 @@ type source struct {
 	feeds   map[string]*feed // by topic
 	parts   map[place]*partition
 	lanes   map[string]*lane // by order key
-	ready   entryHeap        // that may be delivered now
+	ready   readyEntries     // that may be delivered now
 	held    map[lease.Token]*entry
 	leases  leases
 	size    int  // bytes of entries
@@ -47,6 +47,9 @@ type source struct {
 	waiters   map[*waiter]struct{}
 	consumers map[string]bool // that have received
 	heard     time.Time       // of any of them
+
+	trouble  string // that was logged last
+	troubled time.Time
 
 	room  chan struct{} // a token: look whether there is room
 	dirty chan struct{} // a token: there may be something to commit
@@ -90,7 +93,7 @@ func newSource(c *conn, q *queueState) (*source, error) {
 		parts: map[place]*partition{}, lanes: map[string]*lane{}, held: map[lease.Token]*entry{}, waiters: map[*waiter]struct{}{},
 		consumers: map[string]bool{}, heard: time.Now(), room: make(chan struct{}, 1), dirty: make(chan struct{}, 1),
 	}
-	s.leases.wake = make(chan struct{}, 1)
+	s.leases.init()
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	s.feeds = c.feedsOf(q)
 	topics := make([]string, 0, len(s.feeds))
@@ -194,7 +197,7 @@ func (s *source) poll() {
 		fetches := s.cl.PollRecords(s.ctx, pollRecords)
 		fetches.EachError(func(topic string, partition int32, err error) {
 			if s.ctx.Err() == nil && !errors.Is(err, context.Canceled) {
-				s.c.o.Logger.Warn("a partition cannot be read", "topic", topic, "partition", partition, "error", err)
+				s.complain(topic, partition, err)
 			}
 		})
 		s.mu.Lock()
@@ -204,6 +207,18 @@ func (s *source) poll() {
 		s.mu.Unlock()
 		s.cl.AllowRebalance()
 		s.awaitRoom()
+	}
+}
+
+// complainEvery is how often the same trouble is logged.
+const complainEvery = time.Minute
+
+// complain logs that nothing can be read; topic is "" if that is so of the
+// group. Only poll calls it.
+func (s *source) complain(topic string, partition int32, err error) {
+	if text := err.Error(); text != s.trouble || time.Since(s.troubled) > complainEvery {
+		s.trouble, s.troubled = text, time.Now()
+		s.c.o.Logger.Warn("messages cannot be read", "queue", s.spec.Name, "topic", topic, "partition", partition, "error", err)
 	}
 }
 

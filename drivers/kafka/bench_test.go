@@ -1,0 +1,154 @@
+package kafka
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/lockkeeper/lockkeeper/internal/realserver"
+	"github.com/lockkeeper/lockkeeper/queue"
+	"github.com/lockkeeper/lockkeeper/queue/driver"
+)
+
+// The settings of all benchmarks: messages of 256 bytes, 4 partitions, all
+// in-sync replicas of one broker, an idempotent producer, 2,048 unconfirmed at
+// most, no compression.
+const (
+	benchBody     = 256
+	benchWindow   = 2048
+	benchPrefetch = 4096
+)
+
+var benchQueue atomic.Int64
+
+func newBenchQueue(b *testing.B, c driver.Conn) string {
+	b.Helper()
+	q := fmt.Sprint("bench", benchQueue.Add(1))
+	if _, err := c.Declare(b.Context(), &driver.Topology{Queues: []driver.Queue{{Name: q}}}, false); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = c.Delete(context.Background(), &driver.DeleteRequest{Queue: q}) })
+	return q
+}
+
+// rawClient is the client alone, used well.
+func rawClient(b *testing.B, addr string, more ...kgo.Opt) *kgo.Client {
+	b.Helper()
+	cl, err := kgo.NewClient(append([]kgo.Opt{
+		kgo.SeedBrokers(addr), kgo.RequiredAcks(kgo.AllISRAcks()), kgo.MaxBufferedRecords(benchWindow), kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerLinger(0),
+	}, more...)...)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(cl.Close)
+	return cl
+}
+
+func rawPublish(b *testing.B, cl *kgo.Client, topic string, n int) {
+	b.Helper()
+	body := make([]byte, benchBody)
+	var failed atomic.Pointer[error]
+	for range n {
+		cl.Produce(b.Context(), &kgo.Record{Topic: topic, Value: body}, func(_ *kgo.Record, err error) {
+			if err != nil {
+				failed.Store(&err)
+			}
+		})
+	}
+	if err := cl.Flush(b.Context()); err != nil {
+		b.Fatal(err)
+	}
+	if err := failed.Load(); err != nil {
+		b.Fatal(*err)
+	}
+}
+
+// rawConsume commits what was read by itself, as the client does by default.
+func rawConsume(b *testing.B, cl *kgo.Client, n int) {
+	b.Helper()
+	for n > 0 {
+		fetches := cl.PollFetches(b.Context())
+		if err := fetches.Err(); err != nil {
+			b.Fatal(err)
+		}
+		n -= fetches.NumRecords()
+	}
+}
+
+func ourPublish(b *testing.B, br *queue.Broker, q string, n int) {
+	b.Helper()
+	p := br.Publisher(&queue.PublisherOptions{Window: benchWindow})
+	body := make([]byte, benchBody)
+	for range n {
+		if _, err := p.Send(b.Context(), queue.Route{Key: q}, &queue.Message{Body: body}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := p.Close(); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func ourConsume(b *testing.B, br *queue.Broker, q string, n int) {
+	b.Helper()
+	ctx, cancel := context.WithCancel(b.Context())
+	defer cancel()
+	var left atomic.Int64
+	left.Store(int64(n))
+	err := br.Serve(ctx, q, func(context.Context, *queue.Delivery) error {
+		if left.Add(-1) == 0 {
+			cancel()
+		}
+		return nil
+	}, &queue.ServeOptions{Concurrency: 64, Prefetch: benchPrefetch})
+	if left.Load() > 0 {
+		b.Fatal(err)
+	}
+}
+
+func BenchmarkPublish(b *testing.B) {
+	addr := realserver.SharedKafka(b).Addr()
+	c := openURL(b, "kafka://"+addr)
+	br := queue.New(c, nil)
+	b.Cleanup(func() { br.Close() })
+	b.Run("raw", func(b *testing.B) {
+		q, cl := newBenchQueue(b, c), rawClient(b, addr)
+		b.ResetTimer()
+		rawPublish(b, cl, queueTopic(q), b.N)
+	})
+	b.Run("driver", func(b *testing.B) {
+		q := newBenchQueue(b, c)
+		b.ResetTimer()
+		ourPublish(b, br, q, b.N)
+	})
+}
+
+func BenchmarkPublishAndConsume(b *testing.B) {
+	addr := realserver.SharedKafka(b).Addr()
+	c := openURL(b, "kafka://"+addr)
+	br := queue.New(c, nil)
+	b.Cleanup(func() { br.Close() })
+	both := func(publish, consume func()) {
+		var wg sync.WaitGroup
+		wg.Go(publish)
+		consume()
+		wg.Wait()
+	}
+	b.Run("raw", func(b *testing.B) {
+		q := newBenchQueue(b, c)
+		out := rawClient(b, addr)
+		in := rawClient(b, addr, kgo.ConsumerGroup("raw "+q), kgo.ConsumeTopics(queueTopic(q)), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+		b.ResetTimer()
+		both(func() { rawPublish(b, out, queueTopic(q), b.N) }, func() { rawConsume(b, in, b.N) })
+	})
+	b.Run("driver", func(b *testing.B) {
+		q := newBenchQueue(b, c)
+		b.ResetTimer()
+		both(func() { ourPublish(b, br, q, b.N) }, func() { ourConsume(b, br, q, b.N) })
+	})
+}
