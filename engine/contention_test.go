@@ -76,6 +76,42 @@ func wait(ctx context.Context, c lockdriver.Conn, r *lockdriver.Request) (*lockd
 	}
 }
 
+// takeTurns has so many workers take one name so often, in turn.
+func takeTurns(t testing.TB, c lockdriver.Conn, workers, turns int) {
+	t.Helper()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for w := range workers {
+		all.Go(func() {
+			ctx := context.Background()
+			for next.Add(1) <= int64(turns) {
+				r := request("n", fmt.Sprint("h", w))
+				r.Queue = true
+				g, err := wait(ctx, c, r)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				release(t, c, r.Name, r.Holder, g.Token)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// A release and the grant to the next in line are one sync: a hand-over costs
+// no more than the disk does, and to join the line costs none.
+func TestHandOverIsOneSync(t *testing.T) {
+	e := open(t, "file://"+t.TempDir(), nil)
+	const workers, turns = 20, 400
+	before := e.core.store.Stats().Syncs.Count
+	takeTurns(t, e.Locks(), workers, turns)
+	// The first ones find the line short, and so do the last.
+	if n := e.core.store.Stats().Syncs.Count - before; n > turns+2*workers {
+		t.Errorf("%d syncs for %d turns", n, turns)
+	}
+}
+
 // TestLargeRequests has more wanted at once than fits a round.
 func TestLargeRequests(t *testing.T) {
 	c := open(t, "mem://", nil).Locks()

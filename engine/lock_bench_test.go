@@ -47,3 +47,18 @@ func BenchmarkLockCycle(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkTurns has workers take turns at one name, which they hold for no
+// time: how long a hand-over takes.
+func BenchmarkTurns(b *testing.B) {
+	for _, workers := range []int{20, 200} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			e := open(b, "file://"+b.TempDir(), nil)
+			b.ResetTimer()
+			takeTurns(b, e.Locks(), workers, b.N)
+			stats := e.core.store.Stats()
+			b.ReportMetric(float64(stats.Syncs.Count)/float64(b.N), "syncs/turn")
+			b.ReportMetric(float64(stats.Syncs.Total.Microseconds())/float64(stats.Syncs.Count), "us/sync")
+		})
+	}
+}
