@@ -277,11 +277,20 @@ func (s *Server) ready(ctx context.Context) error {
 		}
 	}
 	if s.cfg.Queues != nil {
-		if _, err := s.cfg.Queues.Stats(ctx, &queuedriver.StatsRequest{Max: 1}); err != nil {
-			return err
-		}
+		return queuesReady(ctx, s.cfg.Queues)
 	}
 	return nil
+}
+
+// queuesReady asks for the statistics of one queue, or, of a backend that has
+// none, for what is declared.
+func queuesReady(ctx context.Context, c queuedriver.Conn) (err error) {
+	if caps := c.Caps(); caps.Stats {
+		_, err = c.Stats(ctx, &queuedriver.StatsRequest{Max: 1})
+	} else {
+		_, err = c.Topology(ctx)
+	}
+	return err
 }
 
 // draining says whether Shutdown has begun.

@@ -102,19 +102,11 @@ func TestServeLocksOfABackend(t *testing.T) {
 	if out := must(t, d.url, "", "locks"); !strings.Contains(out, "over=restart") {
 		t.Errorf("after a restart of the daemon:\n%s", out)
 	}
-	ready := func() int {
-		answer, err := http.Get(d.url + "/readyz")
-		if err != nil {
-			t.Fatal(err)
-		}
-		answer.Body.Close()
-		return answer.StatusCode
-	}
-	if got := ready(); got != http.StatusOK {
+	if got := readiness(t, d); got != http.StatusOK {
 		t.Errorf("readyz: %d", got)
 	}
 	server.Kill(t)
-	if got := ready(); got != http.StatusServiceUnavailable {
+	if got := readiness(t, d); got != http.StatusServiceUnavailable {
 		t.Errorf("readyz without the backend: %d", got)
 	}
 	if r := run(t, d.url, "", "lock", "--wait", "0", "x", "--", "true"); r.status == 0 || r.status == 2 {
@@ -124,23 +116,73 @@ func TestServeLocksOfABackend(t *testing.T) {
 	must(t, d.url, "", "lock", "x", "--", "true")
 }
 
-func TestServeRefusesBadLocks(t *testing.T) {
+func TestServeRefusesBadBackends(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "store")
-	for locks, want := range map[string]struct {
+	for flags, want := range map[string]struct {
 		status int
 		word   string
 	}{
-		"mem://":                   {2, "--data"},
-		"file:///tmp/x":            {2, "--data"},
-		"nosuch://h":               {2, "unknown scheme"},
-		"redis://h?colour=blue":    {2, "colour"},
-		"redis://127.0.0.1:1":      {1, "Nothing listens there"},
-		"redis://u:pw@127.0.0.1:1": {1, "redis://127.0.0.1:1"},
+		"--locks=mem://":                   {2, "--data"},
+		"--locks=file:///tmp/x":            {2, "--data"},
+		"--locks=nosuch://h":               {2, "unknown scheme"},
+		"--locks=redis://h?colour=blue":    {2, "colour"},
+		"--locks=redis://127.0.0.1:1":      {1, "Nothing listens there"},
+		"--locks=redis://u:pw@127.0.0.1:1": {1, "redis://127.0.0.1:1"},
+		"--queues=mem://":                  {2, "--data"},
+		"--queues=redis://h":               {2, "unknown scheme"},
+		"--queues=amqp://h?colour=blue":    {2, "colour"},
+		"--queues=amqp://127.0.0.1:1":      {1, "Nothing listens there"},
+		"--queues=amqp://u:pw@127.0.0.1:1": {1, "amqp://127.0.0.1:1"},
 	} {
-		r := run(t, "", "", "serve", "--data", data, "--listen", "127.0.0.1:0", "--locks", locks)
+		r := run(t, "", "", "serve", "--data", data, "--listen", "127.0.0.1:0", flags)
 		if r.status != want.status || !strings.Contains(r.err, want.word) || strings.Contains(r.err, "u:pw") {
-			t.Errorf("%s: status %d, %s", locks, r.status, r.err)
+			t.Errorf("%s: status %d, %s", flags, r.status, r.err)
 		}
 	}
+}
+
+// A daemon with --queues shows its clients the queues of the backend: those who
+// use the backend directly have the same ones.
+func TestServeQueuesOfABackend(t *testing.T) {
+	t.Parallel()
+	server := realserver.StartRabbitMQ(t)
+	direct := "amqp://" + server.Addr()
+	d := startDaemon(t, "--queues", direct)
+	must(t, d.url, "", "declare", "queue", "mail")
+	must(t, d.url, "", "publish", "", "mail", "through the daemon")
+	if out := must(t, direct, "", "consume", "mail", "--count", "1"); !strings.Contains(out, "through the daemon") {
+		t.Errorf("consumed from the backend %q", out)
+	}
+	must(t, direct, "", "publish", "", "mail", "to the backend")
+	if out := must(t, d.url, "", "consume", "mail", "--count", "1"); !strings.Contains(out, "to the backend") {
+		t.Errorf("consumed through the daemon %q", out)
+	}
+	// What the backend lacks is refused as by itself; locks are the daemon's own.
+	if r := run(t, d.url, "", "declare", "queue", "new", "--dedup-window", "1h"); r.status == 0 || !strings.Contains(r.err, "dedup_window") {
+		t.Errorf("dedup through the daemon: status %d, %s", r.status, r.err)
+	}
+	must(t, d.url, "", "lock", "k", "--", "true")
+	for _, u := range []string{d.url, direct} {
+		if out := must(t, "", "", "doctor", u); !strings.Contains(out, "rabbitmq: ") || !strings.Contains(out, "confirms are synced") {
+			t.Errorf("the doctor says of %s:\n%s", u, out)
+		}
+	}
+	if got := readiness(t, d); got != http.StatusOK {
+		t.Errorf("readyz: %d", got)
+	}
+	server.Kill(t)
+	if got := readiness(t, d); got != http.StatusServiceUnavailable {
+		t.Errorf("readyz without the backend: %d", got)
+	}
+}
+
+func readiness(t *testing.T, d *daemon) int {
+	t.Helper()
+	answer, err := http.Get(d.url + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	return answer.StatusCode
 }

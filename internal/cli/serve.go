@@ -19,7 +19,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/lock"
-	"github.com/lockkeeper/lockkeeper/lock/driver"
+	"github.com/lockkeeper/lockkeeper/queue"
 	"github.com/lockkeeper/lockkeeper/server"
 )
 
@@ -36,6 +36,7 @@ type serving struct {
 	listen          string
 	data            string
 	locks           string // URL of other locks than the store's; "": the store's
+	queues          string // likewise of queues
 	tokenFile       string
 	insecure        bool
 	tlsCert, tlsKey string
@@ -60,7 +61,8 @@ the end. A URL works too: file://DIR?min_ttl=200ms.
 With --locks URL it serves the locks of another backend, such as redis://HOST,
 to its clients, and the queues of its store. Clients get the backend's tokens
 and errors; those who use the backend directly have the same locks. Commits
-cannot name such locks.
+cannot name such locks. --queues URL does the same for the queues of another
+backend, such as amqp://HOST.
 
 On a loopback address everybody on this machine may use it. Elsewhere it wants
 --token-file, a file with a secret of at least 16 characters in each line, that
@@ -72,6 +74,7 @@ come back later, and finishes what is under way, for --shutdown-timeout at most.
   lockkeeper serve --data /var/lib/lockkeeper
   lockkeeper serve --listen 0.0.0.0:7420 --token-file tokens --tls-cert cert.pem --tls-key key.pem
   lockkeeper serve --locks redis://10.0.0.8:6379/0
+  lockkeeper serve --queues amqp://10.0.0.9/shop?password_file=secret
   lockkeeper serve --data mem --listen 127.0.0.1:0      # for a test: a free port`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -88,6 +91,7 @@ come back later, and finishes what is under way, for --shutdown-timeout at most.
 	f.StringVar(&s.listen, "listen", defaultListen, "address to listen on; port 0 takes a free one")
 	f.StringVar(&s.data, "data", defaultData, "directory of the store, mem, or an engine's URL")
 	f.StringVar(&s.locks, "locks", "", "`URL` of the locks to serve instead of the store's, such as redis://HOST")
+	f.StringVar(&s.queues, "queues", "", "`URL` of the queues to serve instead of the store's, such as amqp://HOST")
 	f.StringVar(&s.tokenFile, "token-file", "", "file with bearer tokens, one a line; clients have to send one")
 	f.BoolVar(&s.insecure, "insecure", false, "serve everybody who reaches an address that is not loopback")
 	f.StringVar(&s.tlsCert, "tls-cert", "", "certificate chain, PEM")
@@ -123,10 +127,16 @@ func (s *serving) run(ctx context.Context) (err error) {
 	defer closing(&err, e.Close)
 	cfg.Locks, cfg.Queues = e.Locks(), e.Queues()
 	if s.locks != "" {
-		if cfg.Locks, err = s.openBackend(ctx); err != nil {
+		if cfg.Locks, err = openBackend(ctx, s, "locks", s.locks, lock.OpenConn); err != nil {
 			return err
 		}
 		defer closing(&err, cfg.Locks.Close)
+	}
+	if s.queues != "" {
+		if cfg.Queues, err = openBackend(ctx, s, "queues", s.queues, queue.OpenConn); err != nil {
+			return err
+		}
+		defer closing(&err, cfg.Queues.Close)
 	}
 	srv, err := server.New(*cfg)
 	if err != nil {
@@ -141,19 +151,19 @@ func (s *serving) run(ctx context.Context) (err error) {
 	return s.serveUntilFailure(ctx, srv, ln, e)
 }
 
-// openBackend opens the locks of --locks.
-func (s *serving) openBackend(ctx context.Context) (driver.Conn, error) {
+// openBackend opens what is served instead of the store's own: --locks or
+// --queues.
+func openBackend[C any](ctx context.Context, s *serving, what, url string, open func(context.Context, string) (C, error)) (conn C, err error) {
 	for _, own := range []string{"mem:", "file:"} {
-		if strings.HasPrefix(s.locks, own) {
-			return nil, &failure{status: StatusUsage, err: fmt.Errorf("--locks is for another backend; the daemon's own locks are in its store, see --data: %s", s.locks)}
+		if strings.HasPrefix(url, own) {
+			return conn, &failure{status: StatusUsage, err: fmt.Errorf("--%s is for another backend; the daemon's own %s are in its store, see --data: %s", what, what, url)}
 		}
 	}
-	s.url = s.locks // what advice is about
+	s.url = url // what advice is about
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	conn, err := lock.OpenConn(ctx, s.locks)
-	if err != nil {
-		return nil, fmt.Errorf("--locks: %w", err)
+	if conn, err = open(ctx, url); err != nil {
+		return conn, fmt.Errorf("--%s: %w", what, err)
 	}
 	return conn, nil
 }
@@ -244,10 +254,11 @@ func listenError(addr string, err error) error {
 
 // servingJSON is what `serve --json` prints when it is ready.
 type servingJSON struct {
-	URL   string `json:"url"`
-	Data  string `json:"data"`
-	Locks string `json:"locks,omitempty"` // where they are, if not there
-	PID   int    `json:"pid"`
+	URL    string `json:"url"`
+	Data   string `json:"data"`
+	Locks  string `json:"locks,omitempty"`  // where they are, if not there
+	Queues string `json:"queues,omitempty"` // likewise
+	PID    int    `json:"pid"`
 }
 
 // greet prints where it listens, where the data is, and what to try next.
@@ -257,15 +268,21 @@ func (s *serving) greet(addr net.Addr, place string) error {
 		scheme = "https"
 	}
 	at := scheme + "://" + addr.String()
-	elsewhere := ""
+	locks, queues := "", ""
 	if s.locks != "" {
-		elsewhere = lease.PublicURL(s.locks)
+		locks = lease.PublicURL(s.locks)
+	}
+	if s.queues != "" {
+		queues = lease.PublicURL(s.queues)
 	}
 	if s.json {
-		return s.printJSON(servingJSON{at, place, elsewhere, os.Getpid()})
+		return s.printJSON(servingJSON{at, place, locks, queues, os.Getpid()})
 	}
-	if elsewhere != "" {
-		place += "\nlocks: " + elsewhere
+	if locks != "" {
+		place += "\nlocks: " + locks
+	}
+	if queues != "" {
+		place += "\nqueues: " + queues
 	}
 	to := ""
 	if at != DefaultURL {
