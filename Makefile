@@ -67,6 +67,7 @@ check: ## all that a change must pass: format, modules, lint, tests
 .PHONY: lint
 lint: ## golangci-lint, as pinned in tools/go.mod
 	$(TOOL) golangci-lint run $(PKGS)
+	cd bench && $(GO) tool -modfile=../tools/go.mod golangci-lint run ./...
 
 .PHONY: vet
 vet: ## go vet alone

@@ -103,7 +103,7 @@ func watchIdle(ctx context.Context, c *config, pid int, url string) (time.Durati
 }
 
 func get(ctx context.Context, url string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
 	if err != nil {
 		return err
 	}

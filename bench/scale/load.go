@@ -103,22 +103,9 @@ func drain(ctx context.Context, q queuedriver.Conn, queue string, n, held int, r
 	for c := range consumers {
 		g.Go(func() error {
 			for begun.Load() < int64(n) {
-				var ss []queuedriver.Settlement
-				for first := true; first || len(ss) < held && begun.Load() < int64(n); first = false {
-					ds, err := q.Receive(ctx, &queuedriver.ReceiveRequest{Queue: queue, Consumer: strconv.Itoa(c), Max: batchSize, Lease: 10 * time.Minute})
-					if err != nil {
-						return err
-					}
-					if len(ds) == 0 {
-						break
-					}
-					begun.Add(int64(len(ds)))
-					for i := range ds {
-						ss = append(ss, queuedriver.Settlement{Ref: ds[i].Ref, Verb: queuedriver.Ack})
-					}
-				}
-				if len(ss) == 0 {
-					return nil
+				ss, err := take(ctx, q, &queuedriver.ReceiveRequest{Queue: queue, Consumer: strconv.Itoa(c), Max: batchSize, Lease: 10 * time.Minute}, n, held, &begun)
+				if err != nil || len(ss) == 0 {
+					return err
 				}
 				if random {
 					rand.Shuffle(len(ss), func(i, j int) { ss[i], ss[j] = ss[j], ss[i] })
@@ -133,6 +120,26 @@ func drain(ctx context.Context, q queuedriver.Conn, queue string, n, held int, r
 	}
 	err := g.Wait()
 	return int(done.Load()), err
+}
+
+// take receives once, and on until it has held messages, begun has come to n,
+// or there are no more. It returns their acks.
+func take(ctx context.Context, q queuedriver.Conn, r *queuedriver.ReceiveRequest, n, held int, begun *atomic.Int64) ([]queuedriver.Settlement, error) {
+	var ss []queuedriver.Settlement
+	for first := true; first || len(ss) < held && begun.Load() < int64(n); first = false {
+		ds, err := q.Receive(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if len(ds) == 0 {
+			break
+		}
+		begun.Add(int64(len(ds)))
+		for i := range ds {
+			ss = append(ss, queuedriver.Settlement{Ref: ds[i].Ref, Verb: queuedriver.Ack})
+		}
+	}
+	return ss, nil
 }
 
 func settle(ctx context.Context, q queuedriver.Conn, ss []queuedriver.Settlement) error {

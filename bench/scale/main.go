@@ -12,7 +12,7 @@
 // every confirm synced. What is measured runs in processes of its own, whose
 // memory and processor time are theirs alone; the load that they put on
 // themselves is included. Without -n and the like the numbers are small: what
-// the tests run. It needs Linux.
+// the tests run. With -profile there are profiles of it. It needs Linux.
 package main
 
 import (
@@ -140,17 +140,22 @@ func serve(ctx context.Context, role, text string) error {
 		return fmt.Errorf("no role %q", role)
 	}
 	out := json.NewEncoder(os.Stdout)
+	return profiled(c, role, func() error { return do(ctx, c, out.Encode) })
+}
+
+// profiled does what a role is for, with a profile if one is asked for.
+func profiled(c *config, role string, do func() error) error {
 	if c.Profile == "" {
-		return do(ctx, c, out.Encode)
+		return do()
 	}
-	file, err := os.Create(fmt.Sprintf("%s-%s-%d.pprof", c.Profile, role, c.N))
+	file, err := os.Create(fmt.Sprintf("%s-%s-%d.pprof", c.Profile, role, c.N)) //nolint:gosec // the file that is asked for
 	if err != nil {
 		return err
 	}
 	if err := pprof.StartCPUProfile(file); err != nil {
 		return errors.Join(err, file.Close())
 	}
-	err = do(ctx, c, out.Encode)
+	err = do()
 	pprof.StopCPUProfile()
 	return errors.Join(err, file.Close())
 }

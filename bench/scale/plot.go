@@ -89,9 +89,8 @@ func plotFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	defer f.Close()
 	rows, err := csv.NewReader(f).ReadAll()
-	if err != nil {
+	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
 	if len(rows) == 0 {

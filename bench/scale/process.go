@@ -38,7 +38,7 @@ func start(ctx context.Context, role string, c *config) (*process, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "process", role, string(text))
+	cmd := exec.CommandContext(ctx, self, "process", role, string(text)) //nolint:gosec // this program itself
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) {
 // published is lost over a kill, comes twice, or is left over; no lease is
 // lost; duplicates are known.
 func TestMeasurements(t *testing.T) {
+	t.Parallel()
 	for _, args := range []string{
 		"backlog -n 20000",
 		"delayed -n 15000",
