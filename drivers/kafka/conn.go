@@ -61,7 +61,7 @@ func newConn(client []kgo.Opt, o *Options) (*conn, error) {
 	cl, err := kgo.NewClient(append(c.common[:len(c.common):len(c.common)],
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation(),
 		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
-		kgo.ProducerBatchCompression(kgo.NoCompression()),
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytesFn(o.maxBatch),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{o.recordTopic(): {0: kgo.NewOffset().AtStart()}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
 	)...)

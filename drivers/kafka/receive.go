@@ -39,6 +39,9 @@ func (s *source) receive(ctx context.Context, r *driver.ReceiveRequest) ([]drive
 		if err := s.sync(ctx, w); err != nil {
 			return nil, err
 		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		return s.deliver(r)
 	}
 	timer := time.NewTimer(r.Wait)

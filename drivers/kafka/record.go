@@ -147,7 +147,8 @@ func (f *follower) fold(offset int64, body []byte) *state {
 	if err == nil && r.Topology == nil {
 		err = errors.New("it has no topology")
 	}
-	if err == nil && f.counted >= 0 && r.Base != f.now.record.Version {
+	// What follows a gap is the first that was not deleted.
+	if err == nil && f.counted >= 0 && offset == f.next && r.Base != f.now.record.Version {
 		return nil // another was faster
 	}
 	var st *state
@@ -198,8 +199,19 @@ func (f *follower) reach(ctx context.Context, offset int64) error {
 func recordSettings() map[string]*string {
 	return map[string]*string{
 		"cleanup.policy": kadm.StringPtr("delete"), "retention.ms": kadm.StringPtr("-1"), "retention.bytes": kadm.StringPtr("-1"),
-		"max.message.bytes": kadm.StringPtr(strconv.Itoa(16 << 20)),
+		"max.message.bytes": kadm.StringPtr(strconv.Itoa(maxRecord)),
 	}
+}
+
+// maxRecord bounds the record in bytes.
+const maxRecord = 16 << 20
+
+// maxBatch is what brokers take at once by default, and more for the record.
+func (o *Options) maxBatch(topic string) int32 {
+	if topic == o.recordTopic() {
+		return maxRecord
+	}
+	return 1_000_012
 }
 
 func (c *conn) makeRecord(ctx context.Context) error {

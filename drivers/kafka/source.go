@@ -200,6 +200,7 @@ func (s *source) poll() {
 				s.complain(topic, partition, err)
 			}
 		})
+		s.awaitBindings(fetches)
 		s.mu.Lock()
 		fetches.EachPartition(func(f kgo.FetchTopicPartition) { s.take(f.Topic, f.Partition, f.Records) })
 		s.full = s.size > s.c.o.Buffer
@@ -207,6 +208,16 @@ func (s *source) poll() {
 		s.mu.Unlock()
 		s.cl.AllowRebalance()
 		s.awaitRoom()
+	}
+}
+
+// awaitBindings returns when the bindings are known that were declared before
+// the messages of exchanges were published that have been read.
+func (s *source) awaitBindings(fetches kgo.Fetches) {
+	routed := false
+	fetches.EachPartition(func(f kgo.FetchTopicPartition) { routed = routed || len(f.Records) > 0 && f.Topic != s.topic })
+	for routed && s.ctx.Err() == nil && s.c.syncRecord(s.ctx) != nil {
+		s.c.pass(s.ctx, maxPause)
 	}
 }
 
