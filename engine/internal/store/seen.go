@@ -48,7 +48,7 @@ func (s *Store) Seen(q uint32, from, to int64, id string) (seen bool, err error)
 }
 
 // maxIDBytes bounds the memory for the sets of all buckets together, that of
-// about 11,000,000 ids. A bucket that would need more has no set any more: its
+// about 10,000,000 ids. A bucket that would need more has no set any more: its
 // ids are looked for in the store.
 const maxIDBytes = 64 << 20
 
