@@ -2,6 +2,7 @@ package migrate
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -186,8 +187,9 @@ func rollOver(t *testing.T, from, to string) {
 
 func TestRollOverFromRedisToEtcd(t *testing.T) {
 	t.Parallel()
-	rollOver(t, "redis://"+realserver.SharedRedis(t).Addr()+"?timeout=10s&prefix=roll:",
-		"etcd://"+realserver.SharedEtcd(t).Addr()+"/roll?timeout=10s"+lifted)
+	fresh := rand.Text() // the turn is remembered
+	rollOver(t, "redis://"+realserver.SharedRedis(t).Addr()+"?timeout=10s&prefix="+fresh+":",
+		"etcd://"+realserver.SharedEtcd(t).Addr()+"/"+fresh+"?timeout=10s"+lifted)
 }
 
 func TestRollOverFromRedisToTheEngine(t *testing.T) {

@@ -27,6 +27,7 @@ const (
 	turnAgain = time.Minute
 	turnTime  = 30 * time.Second // for taking it
 	turnPause = 20 * time.Millisecond
+	turnTries = 50 // at a backend that refuses what others change at the same moment
 )
 
 // turn is the moment from which on the new backend's tokens are handed out. It
@@ -109,7 +110,7 @@ func (u *turn) take(ctx context.Context) error {
 		Name: TokensName, Holder: tokensHolder, ID: u.c.id, TTL: min(turnTTL, u.caps.MaxTTL),
 		Queue: true, Resume: true,
 	}
-	for {
+	for refusals := 0; ; {
 		g, ticket, err := u.on.Acquire(ctx, r)
 		switch {
 		case g != nil:
@@ -117,6 +118,12 @@ func (u *turn) take(ctx context.Context) error {
 			u.taken, u.last = true, time.Now()
 			u.mu.Unlock()
 			return nil
+		case errors.Is(err, lease.ErrUnavailable) && refusals < turnTries:
+			refusals++
+			if err := pause(ctx); err != nil {
+				return err
+			}
+			continue
 		case errors.Is(err, driver.ErrAlreadyHeld):
 			// Another replica is about to take it, under the same name: it
 			// will be there to resume, or free.

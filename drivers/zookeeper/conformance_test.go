@@ -41,10 +41,11 @@ func openURL(t testing.TB, url string) driver.Conn {
 }
 
 // TestSingle reaches the server through a proxy for each connection, so that
-// one of them can be cut.
+// one of them can be cut. The server is its own: the suite kills it.
 func TestSingle(t *testing.T) {
+	t.Parallel()
 	var proxies sync.Map // driver.Conn -> *drivertest.Proxy
-	s := realserver.SharedZooKeeper(t)
+	s := realserver.StartZooKeeper(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn {
 			p := drivertest.NewProxy(t, s.Addr())
@@ -71,6 +72,7 @@ func TestSingle(t *testing.T) {
 }
 
 func TestEnsemble(t *testing.T) {
+	t.Parallel()
 	e := realserver.SharedZooKeeperEnsemble(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn { return openURL(t, urlOf(e.Addrs()...)) },

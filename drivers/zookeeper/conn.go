@@ -88,7 +88,9 @@ func (c *conn) Close() error {
 			return
 		}
 		if held {
-			c.link.sever() // so that the servers do not end the session now
+			c.link.sever()      // so that the servers do not end the session now
+			go c.client.Close() // it waits up to a second for an answer that nobody sends
+			return
 		}
 		c.client.Close()
 		c.link.sever()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -215,14 +216,24 @@ func watchFallsBehind(s *suite) {
 		return
 	}
 	m.until(func() bool { return true })
-	const names = 1500
-	for i := range names {
-		r := s.several("holder", fmt.Sprintf("%04d", i))
-		g := s.grant(s.conn, r)
-		if i%10 > 0 {
-			s.release(s.conn, ref(r, g))
-		}
+	const names, clients = 1500, 8
+	var wg sync.WaitGroup
+	for n := range clients {
+		wg.Go(func() {
+			for i := n; i < names; i += clients {
+				r := s.several("holder", fmt.Sprintf("%04d", i))
+				g, _, err := s.conn.Acquire(s.ctx, r)
+				if err == nil && i%10 > 0 {
+					err = one(s.conn.Release(s.ctx, []driver.Ref{ref(r, g)}))
+				}
+				if err != nil {
+					s.Errorf("%q: %v", r.Name, err)
+					return
+				}
+			}
+		})
 	}
+	wg.Wait()
 	last := s.several("last", "zzz")
 	s.grant(s.conn, last)
 	m.until(func() bool { return m.names[last.Name] != nil && len(m.names) == names/10+1 })
