@@ -43,6 +43,7 @@ type session struct {
 	last  uint64 // id of the last request; the reader's own
 	calls atomic.Int64
 	waits atomic.Int64
+	bulky atomic.Bool // the last deliveries were large
 
 	mu      sync.Mutex
 	settled sync.Cond // open, held or unsent have shrunk, or gone is set
@@ -279,13 +280,14 @@ func (ss *session) room() error {
 }
 
 // write writes one batch. A client that does not take it in time is cut off.
-func (ss *session) write(b []byte, frames int) error {
+func (ss *session) write(head, b []byte, frames int) error {
 	m := ss.s.metrics
 	m.sessionBatches[outgoing].Inc()
-	m.sessionBytes[outgoing].Add(float64(len(b)))
-	allowance := ss.s.allowance(ss.s.cfg.WriteTimeout, int64(len(b)))
+	n := len(head) + len(b)
+	m.sessionBytes[outgoing].Add(float64(n))
+	allowance := ss.s.allowance(ss.s.cfg.WriteTimeout, int64(n))
 	_ = ss.conn.SetWriteDeadline(time.Now().Add(allowance)) // one that fails, fails in Write too
-	return ss.ws.Write(context.Background(), websocket.MessageBinary, b)
+	return frame.Write(ss.ws, head, b)
 }
 
 // unwritable ends the session after a failed write.

@@ -25,6 +25,15 @@ type batch struct {
 	pinged   bool
 }
 
+const (
+	// readPart is how much of a message is read at a time, between which its
+	// deadline is looked at.
+	readPart = 256 << 10
+	// trusted is for how many times of what has come memory is taken for a
+	// frame that says that it is longer.
+	trusted = 8
+)
+
 // read reads the whole message.
 func (b *batch) read(r io.Reader) error {
 	b.users.Store(1)
@@ -33,19 +42,18 @@ func (b *batch) read(r io.Reader) error {
 	s := b.ss.s
 	for {
 		if len(buf) == cap(buf) {
-			more := int64(max(4096, cap(buf)))
+			// For all of a large frame, once a part of that has come.
+			size := max(4096, 2*cap(buf), min(frame.Announced(buf)+len("the end"), trusted*len(buf)))
+			before := cap(buf)
+			b.buf = frame.Grow(b.buf, size)
+			buf = *b.buf
+			more := int64(cap(buf) - before)
 			b.charged += more
 			if s.buffered.Add(more) > s.cfg.MaxBuffered {
 				return &violation{websocket.StatusTryAgainLater, tooMuchBuffered(s)}
 			}
-			next := make([]byte, len(buf), int64(cap(buf))+more)
-			copy(next, buf)
-			buf = next
-			*b.buf = buf
-			// What trickles in must not hold its memory for ever.
-			_ = b.ss.conn.SetReadDeadline(b.received.Add(s.allowance(s.cfg.BodyTimeout, int64(len(buf)))))
 		}
-		n, err := r.Read(buf[len(buf):cap(buf)])
+		n, err := r.Read(buf[len(buf):min(cap(buf), len(buf)+readPart)])
 		buf = buf[:len(buf)+n]
 		*b.buf = buf
 		if errors.Is(err, io.EOF) {
@@ -53,6 +61,10 @@ func (b *batch) read(r io.Reader) error {
 		}
 		if err != nil {
 			return err
+		}
+		if len(buf) >= frame.Flush || len(buf) == cap(buf) {
+			// What trickles in must not hold its memory for ever.
+			_ = b.ss.conn.SetReadDeadline(b.received.Add(s.allowance(s.cfg.BodyTimeout, int64(len(buf)))))
 		}
 	}
 	// A buffer that was there already is counted too.
@@ -170,8 +182,7 @@ func (r *request) sendOf(b *[]byte, items int, err error, owner frame.Owner) boo
 	ss.settled.Broadcast()
 	ss.mu.Unlock()
 	ss.s.metrics.answered(r.kind, err, r.received)
-	_, lost := ss.out.Send(r.id, *b, items, owner)
-	frame.Free(b)
+	_, lost := ss.out.Give(r.id, b, items, owner)
 	if lost != nil {
 		owner.Written(false)
 		return false

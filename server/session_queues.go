@@ -263,6 +263,7 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 	if err := req.Validate(&caps); err != nil {
 		return g.refuse(r, err)
 	}
+	bulk := min(req.MaxBytes, bulkBytes)
 	req.MaxBytes = min(req.MaxBytes, pollBytes)
 	key := consumerKey(req.Queue, req.Consumer)
 	g.rest = append(g.rest, func() error {
@@ -280,7 +281,7 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 				r.finish(r.consume(ctx, req, cr))
 				return
 			}
-			ds, err := r.deliver(ctx, req, false)
+			ds, err := r.deliver(ctx, req, bulk, false)
 			if err != nil || len(ds) == 0 {
 				r.finish(err)
 			}
@@ -309,7 +310,7 @@ func (r *request) consume(ctx context.Context, req *queuedriver.ReceiveRequest, 
 			return nil
 		}
 		req.Max = min(n, queuedriver.MaxReceive)
-		ds, err := r.deliver(waiting, req, true)
+		ds, err := r.deliver(waiting, req, 0, true)
 		if err != nil {
 			return err
 		}
@@ -317,6 +318,24 @@ func (r *request) consume(ctx context.Context, req *queuedriver.ReceiveRequest, 
 		cr.n -= len(ds)
 		cr.mu.Unlock()
 	}
+}
+
+// bulkBytes is how much a receive of large messages gets at once. With a round
+// trip for each of them the session would stand still for most of the time.
+const bulkBytes = 4 << 20
+
+// takeBulk takes what is there now, if there is room for the answer.
+func (c *call) takeBulk(ctx context.Context, req *queuedriver.ReceiveRequest, bulk int) ([]queuedriver.Delivery, error) {
+	room := min(int64(max(bulk, queuedriver.MaxBody)), c.s.cfg.MaxAnswers)
+	if !c.s.answers.TryAcquire(room) {
+		return nil, nil
+	}
+	c.answer += room
+	first := *req
+	first.Wait, first.MaxBytes = 0, bulk
+	ds, err := c.take(ctx, &first)
+	c.keep(bodies(ds))
+	return ds, err
 }
 
 // finish ends a receive without deliveries.
@@ -332,26 +351,39 @@ func (r *request) finish(err error) {
 }
 
 // deliver receives once and pushes what it got. With more the receive goes on
-// behind it; otherwise deliveries are its answer. Waited counts from the
-// receipt of the receive.
-func (r *request) deliver(ctx context.Context, req *queuedriver.ReceiveRequest, more bool) ([]queuedriver.Delivery, error) {
+// behind it; otherwise deliveries are its answer, and if the last ones on the
+// session were large, up to bulk bytes of what is there already are. Waited
+// counts from the receipt of the receive.
+func (r *request) deliver(ctx context.Context, req *queuedriver.ReceiveRequest, bulk int, more bool) ([]queuedriver.Delivery, error) {
 	c := r.newCall()
-	receive := c.take
-	if req.Wait > 0 && !more { // with more it has been counted already
-		receive = c.poll
+	var ds []queuedriver.Delivery
+	var err error
+	if bulk > pollBytes && r.ss.bulky.Load() {
+		ds, err = c.takeBulk(ctx, req, bulk)
 	}
-	ds, err := receive(ctx, req)
+	reserved := len(ds) > 0
+	switch {
+	case err != nil || reserved:
+	case req.Wait > 0 && !more: // with more it has been counted already
+		ds, err = c.poll(ctx, req)
+	default:
+		ds, err = c.take(ctx, req)
+	}
 	if err != nil || len(ds) == 0 {
 		return nil, err
 	}
-	if err = c.reserve(ctx, bodies(ds)); err != nil || ctx.Err() != nil {
+	if !reserved {
+		err = c.reserve(ctx, bodies(ds))
+	}
+	if err != nil || ctx.Err() != nil {
 		c.s.answers.Release(c.answer)
 		c.handBack(ds)
 		return nil, err
 	}
+	r.ss.bulky.Store(bodies(ds) >= pollBytes)
 	c.s.metrics.counted(frame.Deliveries)
 	c.s.metrics.received.Add(float64(len(ds)))
-	b := frame.Buffer()
+	b := frame.BufferFor(frame.DeliveriesSize(ds))
 	*b = frame.AppendDeliveries(*b, ds, more)
 	d := &delivered{ss: r.ss, c: c, ds: ds}
 	if !more {
@@ -359,9 +391,8 @@ func (r *request) deliver(ctx context.Context, req *queuedriver.ReceiveRequest, 
 		r.sendOf(b, len(ds), nil, d)
 		return ds, nil
 	}
-	defer frame.Free(b)
-	_ = r.ss.out.Wait(maxUnsent) // Send says the same
-	if _, err := r.ss.out.Send(r.id, *b, len(ds), d); err != nil {
+	_ = r.ss.out.Wait(maxUnsent) // Give says the same
+	if _, err := r.ss.out.Give(r.id, b, len(ds), d); err != nil {
 		d.Written(false)
 		return nil, goneError{err}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,10 @@ const (
 	// what it sends by itself: so little fits into the buffers of the
 	// connection, so that the write does not wait for the daemon.
 	flushBytes = 16 << 10
+	// readPart is how many bytes are read at a time, and corkLeast from how
+	// many on a batch is written in larger parts.
+	readPart  = 64 << 10
+	corkLeast = 8 << 10
 	// smallBody is up to which size a request is not counted against the
 	// bytes that the daemon has room for: MaxCalls of them are little.
 	smallBody = 4 << 10
@@ -39,6 +44,7 @@ const (
 // first failure, and is then replaced by its link.
 type conn struct {
 	ws    *websocket.Conn
+	below *corked // nil: unknown
 	hello *frame.Greeting
 	out   *frame.Outbox
 	ended func(*conn) // told once
@@ -63,6 +69,8 @@ type conn struct {
 // dialSession connects and waits for the hello.
 func dialSession(ctx context.Context, c *Client, ended func(*conn)) (*conn, error) {
 	header := c.header()
+	var below *corked
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(i httptrace.GotConnInfo) { below = corkOf(i.Conn) }})
 	//nolint:bodyclose // by the library's contract it need not be
 	ws, resp, err := websocket.Dial(ctx, c.base+"/v1/connect", &websocket.DialOptions{
 		HTTPClient: c.http, HTTPHeader: header, Subprotocols: []string{frame.Protocol}, CompressionMode: websocket.CompressionDisabled,
@@ -71,7 +79,7 @@ func dialSession(ctx context.Context, c *Client, ended func(*conn)) (*conn, erro
 		return nil, refusal(resp, err)
 	}
 	ws.SetReadLimit(frame.MaxBatch)
-	k := &conn{ws: ws, ended: ended, born: time.Now(), closed: make(chan struct{}), pending: map[uint64]*pending{}}
+	k := &conn{ws: ws, below: below, ended: ended, born: time.Now(), closed: make(chan struct{}), pending: map[uint64]*pending{}}
 	k.empty.L = &k.mu
 	if err := k.greeted(ctx); err != nil {
 		_ = ws.CloseNow()
@@ -106,8 +114,16 @@ func (k *conn) greeted(ctx context.Context) error {
 	return nil
 }
 
-func (k *conn) write(batch []byte, _ int) error {
-	return k.ws.Write(context.Background(), websocket.MessageBinary, batch) // watch ends one that hangs
+func (k *conn) write(head, batch []byte, _ int) (err error) {
+	if k.below != nil && len(batch) > corkLeast {
+		k.below.cork()
+		defer func() {
+			if late := k.below.uncork(); err == nil {
+				err = late
+			}
+		}()
+	}
+	return frame.Write(k.ws, head, batch) // watch ends one that hangs
 }
 
 // fail ends the session. What has no answer is told so.
@@ -170,8 +186,15 @@ func (k *conn) close() {
 	k.work.Wait()
 }
 
-// start sends a request. It waits for room within the daemon's limits.
-func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, error) {
+// start sends a request, whose buffer is not the caller's any more. It waits
+// for room within the daemon's limits.
+func (k *conn) start(x *exchange, p *pending, b *[]byte, items int) (id uint64, err error) {
+	given := false
+	defer func() {
+		if !given {
+			frame.Free(b)
+		}
+	}()
 	slots := k.calls
 	if p.waits {
 		slots = k.waits
@@ -179,8 +202,8 @@ func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, e
 	if err := x.acquire(slots, 1); err != nil {
 		return 0, &lostError{err: fmt.Errorf("too many calls are under way: %w", err)}
 	}
-	if len(body) > smallBody {
-		p.bytes = min(int64(len(body)), int64(max(smallBody, k.hello.MaxCallBytes-smallBody*k.hello.MaxCalls)))
+	if n := len(*b); n > smallBody {
+		p.bytes = min(int64(n), int64(max(smallBody, k.hello.MaxCallBytes-smallBody*k.hello.MaxCalls)))
 		if err := x.acquire(k.room, p.bytes); err != nil {
 			slots.Release(1)
 			return 0, &lostError{err: fmt.Errorf("too many bytes of calls are under way: %w", err)}
@@ -194,10 +217,11 @@ func (k *conn) start(x *exchange, p *pending, body []byte, items int) (uint64, e
 		return 0, &lostError{err: k.failed}
 	}
 	k.last++
-	id := k.last
+	id = k.last
 	k.pending[id] = p
+	given = true
 	// Under the lock, so that ids leave in their order.
-	number, idle, err := k.out.Add(id, body, items, nil)
+	number, idle, err := k.out.AddGiven(id, b, items, nil)
 	if err != nil { // the connection has failed, and fail has not come here yet
 		delete(k.pending, id)
 		k.mu.Unlock()
@@ -229,8 +253,8 @@ func (k *conn) free(p *pending) {
 // do sends a request and waits for its answer. When the exchange ends first, the
 // request is cancelled where that is possible; what it is answered then is
 // cleared up by answered.
-func (k *conn) do(x *exchange, p *pending, body []byte, items int) error {
-	id, err := k.start(x, p, body, items)
+func (k *conn) do(x *exchange, p *pending, b *[]byte, items int) error {
+	id, err := k.start(x, p, b, items)
 	if err != nil {
 		return err
 	}
@@ -265,7 +289,8 @@ func (k *conn) do(x *exchange, p *pending, body []byte, items int) error {
 
 // read takes the daemon's batches until the connection ends.
 func (k *conn) read() {
-	buf := make([]byte, 0, 4096)
+	b := frame.Buffer()
+	defer func() { frame.Free(b) }()
 	for {
 		kind, r, err := k.ws.Reader(context.Background())
 		if err == nil && kind != websocket.MessageBinary {
@@ -276,23 +301,25 @@ func (k *conn) read() {
 			return
 		}
 		for err == nil {
-			if len(buf) == cap(buf) {
-				buf = append(buf, 0)[:len(buf)]
+			if len(*b) == cap(*b) { // for all of a large frame at once
+				b = frame.Grow(b, max(4096, 2*cap(*b), frame.Announced(*b)+len("the end")))
 			}
 			var n int
-			n, err = r.Read(buf[len(buf):cap(buf)])
-			buf = buf[:len(buf)+n]
+			// In parts: each is a sign of life.
+			n, err = r.Read((*b)[len(*b):min(cap(*b), len(*b)+readPart)])
+			*b = (*b)[:len(*b)+n]
 			k.heard.Store(int64(time.Since(k.born)))
 		}
 		if errors.Is(err, io.EOF) {
-			err = k.take(buf)
+			err = k.take(*b)
 		}
 		if err != nil {
 			k.fail(err)
 			return
 		}
-		if buf = buf[:0]; cap(buf) > 2*frame.Flush {
-			buf = make([]byte, 0, 4096) // one large answer is not to be paid for ever
+		if *b = (*b)[:0]; cap(*b) > 2*frame.Flush { // one large answer is not to be paid for ever
+			frame.Free(b)
+			b = frame.Buffer()
 		}
 	}
 }

@@ -122,10 +122,13 @@ func (x *exchange) end() {
 }
 
 // do sends a request and waits for the answer. reads says that it changes
-// nothing. It frees b.
+// nothing. b is not the caller's any more.
 func (x *exchange) do(p *pending, b *[]byte, items int, reads bool) error {
-	defer frame.Free(b)
-	return x.lost(x.conn.do(x, p, *b, items), reads)
+	err := x.conn.do(x, p, b, items)
+	if err == nil {
+		return nil
+	}
+	return x.lost(err, reads)
 }
 
 // lost says what a missing answer means to the caller.
@@ -205,7 +208,7 @@ func (c *queueConn) sessionPublish(x *exchange, ps []queuedriver.Publishing) ([]
 			items += i
 			n++
 		}
-		b := frame.Buffer()
+		b := frame.BufferFor(size)
 		*b = frame.AppendPublish(*b, ps[:n])
 		p := &pending{kind: frame.Publish, n: n}
 		err := x.do(p, b, items, false)

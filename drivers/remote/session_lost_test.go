@@ -79,7 +79,7 @@ func TestLostSessionFreesThoseWithoutRoom(t *testing.T) {
 	for i := range 6 {
 		go func() {
 			body := frame.AppendAcquire(nil, &lockdriver.Request{Name: "a", Holder: "h", TTL: time.Second}, i%2 == 0)
-			results <- k.do(&exchange{s: newCaller(c), ctx: ctx}, &pending{kind: frame.Acquire, waits: i%2 == 0}, body, 0)
+			results <- k.do(&exchange{s: newCaller(c), ctx: ctx}, &pending{kind: frame.Acquire, waits: i%2 == 0}, &body, 0)
 		}()
 	}
 	<-asked

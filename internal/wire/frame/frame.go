@@ -183,14 +183,35 @@ func appendEmpty(b []byte, k Kind) []byte {
 	return shut(b, m)
 }
 
+// maxHead is how many bytes at most a frame has besides its body.
+const maxHead = 32
+
 // AppendFrame appends a frame to a batch: its id, and a body as the functions
 // AppendKind make it.
 func AppendFrame(batch []byte, id uint64, body []byte) []byte {
-	n := len(body)
+	return append(appendHead(batch, id, len(body)), body...)
+}
+
+// appendHead appends what comes before the body of a frame.
+func appendHead(batch []byte, id uint64, n int) []byte {
 	if id != 0 {
 		n += 1 + protowire.SizeVarint(id)
 	}
 	batch = protowire.AppendTag(batch, 1, protowire.BytesType)
 	batch = protowire.AppendVarint(batch, uint64(n))
-	return append(appendUint(batch, 1, id), body...)
+	return appendUint(batch, 1, id)
+}
+
+// Announced returns how many bytes the first frame of a batch is going to
+// have, of which a part has come: 0 if that is too short to say.
+func Announced(part []byte) int {
+	num, typ, n := protowire.ConsumeTag(part)
+	if n < 0 || num != 1 || typ != protowire.BytesType {
+		return 0
+	}
+	length, m := protowire.ConsumeVarint(part[n:])
+	if m < 0 || length > MaxBatch {
+		return 0
+	}
+	return n + m + int(length)
 }

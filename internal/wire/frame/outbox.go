@@ -1,19 +1,30 @@
 package frame
 
 import (
+	"context"
 	"errors"
 	"math"
 	"runtime"
 	"sync"
+
+	"github.com/coder/websocket"
 )
 
 // ErrOutboxClosed is what a sender gets when the connection has ended.
 var ErrOutboxClosed = errors.New("the session has ended")
 
-// keepBuffer is how large a buffer may be that is used again.
-const keepBuffer = 2 * Flush
+// keepBuffer is how large a buffer may be that is used again for anything, and
+// keepLarge the same for one that was made for large bodies: those of one
+// batch of a publisher.
+const (
+	keepBuffer = 2 * Flush
+	keepLarge  = 9 << 20
+)
 
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
+var (
+	buffers = sync.Pool{New: func() any { return new([]byte) }}
+	larges  = sync.Pool{New: func() any { return new([]byte) }}
+)
 
 // Buffer returns an empty buffer to encode a frame into.
 func Buffer() *[]byte {
@@ -22,10 +33,41 @@ func Buffer() *[]byte {
 	return b
 }
 
+// BufferFor returns an empty buffer that has room for so many bytes, if they
+// are many: a buffer that grows to the size of large bodies copies them again
+// and again, and leaves more garbage than there are bodies.
+func BufferFor(size int) *[]byte {
+	if size <= keepBuffer {
+		return Buffer()
+	}
+	b := larges.Get().(*[]byte) //nolint:forcetypeassert // likewise
+	*b = (*b)[:0]
+	if cap(*b) < size {
+		*b = make([]byte, 0, size)
+	}
+	return b
+}
+
+// Grow returns a buffer with what is in b and room for so many bytes. b is not
+// the caller's any more.
+func Grow(b *[]byte, size int) *[]byte {
+	if size <= keepBuffer {
+		*b = append(make([]byte, 0, size), *b...)
+		return b
+	}
+	next := BufferFor(size)
+	*next = append(*next, *b...)
+	Free(b)
+	return next
+}
+
 // Free gives a buffer back, unless it has grown too large to keep.
 func Free(b *[]byte) {
-	if cap(*b) <= keepBuffer {
+	switch {
+	case cap(*b) <= keepBuffer:
 		buffers.Put(b)
+	case cap(*b) <= keepLarge:
+		larges.Put(b)
 	}
 }
 
@@ -41,7 +83,7 @@ type Owner interface{ Written(ok bool) }
 // Frames leave in the order of the Sends. The number of a frame is how many
 // bytes have been sent with it since the beginning.
 type Outbox struct {
-	write func(batch []byte, frames int) error
+	write func(head, batch []byte, frames int) error
 	// ended is called once with the first error of a write.
 	ended func(error)
 
@@ -58,6 +100,7 @@ type Outbox struct {
 
 // parcel is one batch.
 type parcel struct {
+	head   []byte // of the only frame, whose body is all there is in buf
 	buf    *[]byte
 	frames int
 	items  int
@@ -71,9 +114,10 @@ func (p *parcel) done(ok bool) {
 	}
 }
 
-// NewOutbox makes an outbox whose batches are passed to write, one at a time.
-// ended is called when a write has failed.
-func NewOutbox(write func(batch []byte, frames int) error, ended func(error)) *Outbox {
+// NewOutbox makes an outbox whose batches are passed to write, one at a time; a
+// head that is not empty belongs before the batch. ended is called when a write
+// has failed.
+func NewOutbox(write func(head, batch []byte, frames int) error, ended func(error)) *Outbox {
 	o := &Outbox{write: write, ended: ended}
 	o.drained.L = &o.mu
 	return o
@@ -90,9 +134,33 @@ func (o *Outbox) Send(id uint64, body []byte, items int, owner Owner) (uint64, e
 	return number, err
 }
 
+// Give is Send of a body in a buffer of Buffer or BufferFor, which is not the
+// caller's any more: a large one is not copied.
+func (o *Outbox) Give(id uint64, body *[]byte, items int, owner Owner) (uint64, error) {
+	number, idle, err := o.AddGiven(id, body, items, owner)
+	if idle {
+		go o.run()
+	}
+	return number, err
+}
+
 // Add is Send by somebody who may write it: if nobody else does, idle is true,
 // and the caller must call Flush at once.
 func (o *Outbox) Add(id uint64, body []byte, items int, owner Owner) (number uint64, idle bool, err error) {
+	return o.add(id, body, nil, items, owner)
+}
+
+// AddGiven is Add of a body that is given, as by Give.
+func (o *Outbox) AddGiven(id uint64, body *[]byte, items int, owner Owner) (number uint64, idle bool, err error) {
+	if len(*body) > Flush {
+		return o.add(id, *body, body, items, owner)
+	}
+	defer Free(body)
+	return o.add(id, *body, nil, items, owner)
+}
+
+// add adds a body, which is in a buffer of its own if given is one.
+func (o *Outbox) add(id uint64, body []byte, given *[]byte, items int, owner Owner) (number uint64, idle bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.closed {
@@ -102,13 +170,21 @@ func (o *Outbox) Add(id uint64, body []byte, items int, owner Owner) (number uin
 	if n := len(o.queue); n > 0 {
 		p = o.queue[n-1]
 	}
-	if p == nil || len(*p.buf)+len(body) > Flush || p.frames == MaxFrames || p.items+items > MaxItems {
-		p = &parcel{buf: Buffer()}
+	if p == nil || given != nil || p.head != nil || len(*p.buf)+len(body) > Flush || p.frames == MaxFrames || p.items+items > MaxItems {
+		p = &parcel{}
 		o.queue = append(o.queue, p)
 	}
-	before := len(*p.buf)
-	*p.buf = AppendFrame(*p.buf, id, body)
-	n := len(*p.buf) - before
+	n := p.size()
+	switch {
+	case given != nil:
+		p.head, p.buf = appendHead(nil, id, len(body)), given
+	default:
+		if p.buf == nil {
+			p.buf = BufferFor(len(body) + maxHead)
+		}
+		*p.buf = AppendFrame(*p.buf, id, body)
+	}
+	n = p.size() - n
 	p.frames++
 	p.items += items
 	o.bytes += n
@@ -120,6 +196,14 @@ func (o *Outbox) Add(id uint64, body []byte, items int, owner Owner) (number uin
 	idle = !o.writing
 	o.writing = true
 	return o.last, idle, nil
+}
+
+// size is how many bytes it has.
+func (p *parcel) size() int {
+	if p.buf == nil {
+		return 0
+	}
+	return len(p.head) + len(*p.buf)
 }
 
 // Flush writes what waits, in the goroutine of a sender: batches whose last
@@ -213,14 +297,14 @@ func (o *Outbox) next(most uint64) (p *parcel, ok bool) {
 
 // deliver writes a batch.
 func (o *Outbox) deliver(p *parcel) {
-	err := o.write(*p.buf, p.frames)
+	err := o.write(p.head, *p.buf, p.frames)
 	p.done(err == nil)
 	if err != nil {
 		o.ended(err)
 		o.Close()
 	}
 	o.mu.Lock()
-	o.bytes -= len(*p.buf)
+	o.bytes -= p.size()
 	o.drained.Broadcast()
 	o.mu.Unlock()
 	Free(p.buf)
@@ -238,13 +322,29 @@ func (o *Outbox) Close() {
 	dropped := o.queue
 	o.queue = nil
 	for _, p := range dropped {
-		o.bytes -= len(*p.buf)
+		o.bytes -= p.size()
 	}
 	o.drained.Broadcast()
 	o.mu.Unlock()
 	for _, p := range dropped {
 		p.done(false)
 	}
+}
+
+// Write writes a batch, and before it a head if there is one, as one message.
+func Write(ws *websocket.Conn, head, batch []byte) error {
+	ctx := context.Background()
+	if len(head) == 0 {
+		return ws.Write(ctx, websocket.MessageBinary, batch)
+	}
+	w, err := ws.Writer(ctx, websocket.MessageBinary)
+	if err != nil {
+		return err
+	}
+	if _, err = w.Write(head); err == nil {
+		_, err = w.Write(batch)
+	}
+	return errors.Join(err, w.Close())
 }
 
 // Idle waits until nothing waits and no write is under way.

@@ -13,7 +13,7 @@ type pipe struct {
 
 func newPipe() *pipe { return &pipe{begun: make(chan []byte, 1), turn: make(chan error)} }
 
-func (p *pipe) write(batch []byte, _ int) error {
+func (p *pipe) write(_, batch []byte, _ int) error {
 	p.begun <- append([]byte(nil), batch...)
 	return <-p.turn
 }

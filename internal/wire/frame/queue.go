@@ -184,14 +184,19 @@ func ParseReceive(body []byte) (q *queuedriver.ReceiveRequest, keep bool, err er
 	return q, keep, r.err
 }
 
+// DeliveriesSize is about how many bytes deliveries take, without headers.
+func DeliveriesSize(ds []queuedriver.Delivery) int {
+	size := 64
+	for i := range ds {
+		size += len(ds[i].Message.Body) + len(ds[i].Message.ID) + 160
+	}
+	return size
+}
+
 // AppendDeliveries appends deliveries of one queue. more says that the receive
 // goes on.
 func AppendDeliveries(b []byte, ds []queuedriver.Delivery, more bool) []byte {
-	size := 64
-	for i := range ds {
-		size += len(ds[i].Message.Body) + len(ds[i].Message.ID) + 96
-	}
-	b, m := begin(b, Deliveries, size)
+	b, m := begin(b, Deliveries, DeliveriesSize(ds))
 	b = appendBool(b, 1, more)
 	if len(ds) > 0 {
 		b = appendString(b, 2, ds[0].Queue)
