@@ -122,16 +122,16 @@ func (c *call) await(ctx context.Context, req *lockdriver.Request, left time.Dur
 // since lets a grant's Waited count from the receipt of the request instead
 // of from the driver's call.
 func (c *call) since(g *lockdriver.Grant, began time.Time) *lockdriver.Grant {
-	return waitedSince(g, c.received, began)
-}
-
-func waitedSince(g *lockdriver.Grant, received, began time.Time) *lockdriver.Grant {
 	if g == nil {
 		return nil
 	}
 	out := *g
-	out.Waited = max(0, g.Waited) + began.Sub(received)
+	out.Waited = waited(g, c.received, began)
 	return &out
+}
+
+func waited(g *lockdriver.Grant, received, began time.Time) time.Duration {
+	return max(0, g.Waited) + began.Sub(received)
 }
 
 func (c *call) withTicket(err error, t *lockdriver.Ticket) error {

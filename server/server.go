@@ -122,12 +122,13 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 
 // Server serves one pair of drivers. Its methods may be called concurrently.
 type Server struct {
-	cfg     Config
-	http    *http.Server
-	guard   *guard
-	metrics *metrics
-	routes  map[string]map[string]*route // by path and method
-	openapi []byte
+	cfg      Config
+	http     *http.Server
+	guard    *guard
+	metrics  *metrics
+	locksCan lockdriver.Caps              // of Config.Locks
+	routes   map[string]map[string]*route // by path and method
+	openapi  []byte
 
 	drain    context.Context // ends when Shutdown begins; ends the long polls
 	startEnd context.CancelFunc
@@ -160,6 +161,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	s.drain, s.startEnd = context.WithCancel(context.Background())
 	s.metrics = newMetrics(s)
+	if cfg.Locks != nil {
+		s.locksCan = cfg.Locks.Caps()
+	}
 	s.routes = map[string]map[string]*route{}
 	table := routes()
 	for i := range table {

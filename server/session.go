@@ -40,7 +40,9 @@ type session struct {
 	slots  *semaphore.Weighted // of maxSessionCalls
 	work   sync.WaitGroup
 
-	last  uint64 // id of the last request; the reader's own
+	last     uint64   // id of the last request; the reader's own
+	gathered gathered // what a batch asks for; likewise
+
 	calls atomic.Int64
 	waits atomic.Int64
 	bulky atomic.Bool // the last deliveries were large

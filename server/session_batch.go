@@ -222,10 +222,33 @@ type gathered struct {
 	releases, renewals []*leases
 	settles            []*settles
 	publishes          []*posted
-	rest               []func() error // in the order of the frames
+	rest               []task // in the order of the frames
 	begun              []*request
 	refused            []refused
 	items              int
+}
+
+// task is something that a batch asks for.
+type task interface{ run() error }
+
+// taskFunc is a task without more to it.
+type taskFunc func() error
+
+func (f taskFunc) run() error { return f() }
+
+// keepGathered is for how many frames a session keeps the memory of a batch.
+const keepGathered = 128
+
+// reset makes it ready for the next batch.
+func (g *gathered) reset() {
+	if cap(g.begun) > keepGathered {
+		*g = gathered{}
+		return
+	}
+	clear(g.begun)
+	clear(g.rest)
+	clear(g.releases)
+	*g = gathered{begun: g.begun[:0], rest: g.rest[:0], releases: g.releases[:0]}
 }
 
 type refused struct {
@@ -242,8 +265,9 @@ func (g *gathered) refuse(r *request, err error) error {
 
 // take begins everything that a batch asks for.
 func (ss *session) take(b *batch) error {
-	var g gathered
-	if err := ss.sort(b, &g); err != nil {
+	g := &ss.gathered
+	defer g.reset()
+	if err := ss.sort(b, g); err != nil {
 		for _, r := range g.begun {
 			r.Written(false)
 		}
@@ -263,8 +287,8 @@ func (ss *session) take(b *batch) error {
 		ss.work.Go(func() { ss.settle(l) })
 	}
 	var failed error
-	for _, begin := range g.rest {
-		if err := begin(); failed == nil {
+	for _, t := range g.rest {
+		if err := t.run(); failed == nil {
 			failed = err
 		}
 	}
@@ -307,14 +331,22 @@ func (ss *session) frame(b *batch, f frame.Frame, g *gathered) error {
 		return violated("id %d of a %v is not larger than that of the request before it, %d", f.ID, f.Kind, ss.last)
 	}
 	ss.last = f.ID
-	r := &request{ss: ss, b: b, received: b.received, id: f.ID, kind: f.Kind}
+	var acquire *acquiring
+	var r *request
+	if f.Kind == frame.Acquire {
+		acquire = &acquiring{}
+		r = &acquire.request
+	} else {
+		r = &request{}
+	}
+	r.ss, r.b, r.received, r.id, r.kind = ss, b, b.received, f.ID, f.Kind
 	if err := ss.refuse(f.Kind); err != nil {
 		g.refused = append(g.refused, refused{r, err})
 		return ss.begin(r, g)
 	}
 	switch f.Kind { //nolint:exhaustive // the others have been sorted out above
 	case frame.Acquire:
-		return ss.addAcquire(r, f.Body, g)
+		return ss.addAcquire(acquire, f.Body, g)
 	case frame.Renew, frame.Release:
 		return ss.addLeases(r, f.Body, g)
 	case frame.Publish:
@@ -357,11 +389,11 @@ func (ss *session) control(f frame.Frame, g *gathered) error {
 		return violated("%v of a request that was not made, %d", f.Kind, f.ID)
 	}
 	if f.Kind == frame.Cancel {
-		g.rest = append(g.rest, func() error { ss.stopped(f.ID).end(); return nil })
+		g.rest = append(g.rest, taskFunc(func() error { ss.stopped(f.ID).end(); return nil }))
 		return frame.ParseEmpty(f)
 	}
 	n, err := frame.ParseCredit(f.Body)
-	g.rest = append(g.rest, func() error { return ss.stopped(f.ID).more(n) })
+	g.rest = append(g.rest, taskFunc(func() error { return ss.stopped(f.ID).more(n) }))
 	return err
 }
 

@@ -32,14 +32,14 @@ func (ss *session) addCall(r *request, body []byte, g *gathered) error {
 	if err := r.keep(int64(len(body))); err != nil {
 		return g.refuse(r, err)
 	}
-	g.rest = append(g.rest, func() error {
+	g.rest = append(g.rest, taskFunc(func() error {
 		ctx, cancel := r.stoppable(ss.ctx, nil)
 		ss.work.Go(func() {
 			defer cancel()
 			r.serve(ctx, q)
 		})
 		return nil
-	})
+	}))
 	return nil
 }
 

@@ -19,13 +19,25 @@ type leases struct {
 	ss       *session
 	requests []*request
 	refs     []lockdriver.Ref
+
+	// Room for one, which is what most batches have.
+	request [1]*request
+	ref     [1]lockdriver.Ref
 }
 
-// acquiring is an acquire that does not wait, begun at a driver that is a
-// Starter.
+func (ss *session) newLeases() *leases {
+	l := &leases{ss: ss}
+	l.requests, l.refs = l.request[:0], l.ref[:0]
+	return l
+}
+
+// acquiring is an acquire. One that does not wait is begun without a goroutine
+// at a driver that is a Starter.
 type acquiring struct {
-	r       *request
-	req     *lockdriver.Request
+	request
+
+	req     lockdriver.Request
+	starter lockdriver.Starter
 	began   time.Time
 	entered underway[acquireID]
 }
@@ -33,92 +45,98 @@ type acquiring struct {
 // addAcquire begins an acquire. It is entered among the calls that a cancel
 // over HTTP ends before anything behind it is looked at, so that no cancel can
 // overtake it.
-func (ss *session) addAcquire(r *request, body []byte, g *gathered) error {
-	req, wait, err := frame.ParseAcquire(body)
+func (ss *session) addAcquire(a *acquiring, body []byte, g *gathered) error {
+	wait, err := frame.ParseAcquire(body, &a.req)
 	if err != nil {
 		return err
 	}
-	r.waits = wait
-	if err := ss.begin(r, g); err != nil {
+	a.waits = wait
+	if err := ss.begin(&a.request, g); err != nil {
 		return err
 	}
-	req.Queue = req.Queue || wait
-	caps := ss.s.cfg.Locks.Caps()
-	if err := req.Validate(&caps); err != nil {
-		return g.refuse(r, err)
+	a.req.Queue = a.req.Queue || wait
+	if err := a.req.Validate(&ss.s.locksCan); err != nil {
+		return g.refuse(&a.request, err)
 	}
-	if starter, ok := ss.s.cfg.Locks.(lockdriver.Starter); ok && !wait {
-		g.rest = append(g.rest, func() error {
-			ss.startAcquire(starter, r, req)
-			return nil
-		})
+	if !wait {
+		a.starter, _ = ss.s.cfg.Locks.(lockdriver.Starter)
+	}
+	g.rest = append(g.rest, a)
+	return nil
+}
+
+// run implements task.
+func (a *acquiring) run() error {
+	ss, r, req := a.ss, &a.request, &a.req
+	if a.starter != nil {
+		a.began = time.Now()
+		a.entered.key = acquireKey(req)
+		ss.s.acquires.add(&a.entered)
+		defer ss.rescue(r)
+		a.starter.StartAcquire(req, a)
 		return nil
 	}
-	g.rest = append(g.rest, func() error {
-		ctx, leave := ss.s.acquires.enter(ss.ctx, acquireKey(req))
-		if wait {
-			var cancel func()
-			ctx, cancel = r.stoppable(ctx, nil)
-			inner := leave
-			leave = func() { cancel(); inner() }
+	ctx, leave := ss.s.acquires.enter(ss.ctx, acquireKey(req))
+	if r.waits {
+		var cancel func()
+		ctx, cancel = r.stoppable(ctx, nil)
+		inner := leave
+		leave = func() { cancel(); inner() }
+	}
+	ss.work.Go(func() {
+		defer ss.rescue(r)
+		c := r.newCall()
+		d := time.Duration(0)
+		if r.waits {
+			d = untilCancelled
+			c.queued = r.queued
 		}
-		ss.work.Go(func() {
-			defer ss.rescue(r)
-			c := r.newCall()
-			d := time.Duration(0)
-			if wait {
-				d = untilCancelled
-				c.queued = r.queued
-			}
-			grant, ticket, err := func() (*lockdriver.Grant, *lockdriver.Ticket, error) {
-				defer leave() // before the answer: who has it may cancel by HTTP
-				return c.acquire(ctx, req, d)
-			}()
-			r.granted(req, grant, ticket, wait, err)
-		})
-		return nil
+		grant, ticket, err := func() (*lockdriver.Grant, *lockdriver.Ticket, error) {
+			defer leave() // before the answer: who has it may cancel by HTTP
+			return c.acquire(ctx, req, d)
+		}()
+		r.granted(req, grant, ticket, err)
 	})
 	return nil
 }
 
-// startAcquire begins an acquire without a goroutine for it.
-func (ss *session) startAcquire(starter lockdriver.Starter, r *request, req *lockdriver.Request) {
-	a := &acquiring{r: r, req: req, began: time.Now()}
-	a.entered.key = acquireKey(req)
-	ss.s.acquires.add(&a.entered)
-	defer ss.rescue(r)
-	starter.StartAcquire(req, a)
-}
-
 // Acquired implements lockdriver.Acquirer.
 func (a *acquiring) Acquired(grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
-	s := a.r.ss.s
+	s := a.ss.s
 	s.acquires.leave(&a.entered) // before the answer: who has it may cancel by HTTP
 	if errors.Is(err, lockdriver.ErrDeadlock) {
 		s.metrics.deadlocks.Inc()
 	}
-	a.r.ss.told(func(now bool) {
-		a.r.now = now
-		a.r.granted(a.req, waitedSince(grant, a.r.received, a.began), ticket, false, err)
-	})
+	if a.ss.crowded() && a.ss.spawn(func() { a.answer(grant, ticket, err) }) {
+		return
+	}
+	a.now = true
+	a.answer(grant, ticket, err)
 }
 
-// told calls answer, which a driver's goroutine has the outcome for. That must
-// not wait for the client: if more than maxUnsent bytes wait for it, another
-// goroutine does. now says that answer must not wait.
-func (ss *session) told(answer func(now bool)) {
-	if ss.out.Bytes() > maxUnsent {
-		ss.mu.Lock()
-		gone := ss.gone
-		if !gone {
-			ss.work.Go(func() { answer(false) })
-		}
-		ss.mu.Unlock()
-		if !gone {
-			return
-		}
+func (a *acquiring) answer(grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
+	if grant != nil {
+		out := *grant
+		out.Waited = waited(grant, a.received, a.began)
+		grant = &out
 	}
-	answer(true)
+	a.granted(&a.req, grant, ticket, err)
+}
+
+// crowded says that so much waits for the client that whoever has an answer
+// waits as well. A driver's goroutine must not: another does it for it.
+func (ss *session) crowded() bool { return ss.out.Bytes() > maxUnsent }
+
+// spawn calls do in a goroutine that the session waits for. It reports false
+// if the session has ended.
+func (ss *session) spawn(do func()) bool {
+	ss.mu.Lock()
+	defer ss.mu.Unlock()
+	if ss.gone {
+		return false
+	}
+	ss.work.Go(do)
+	return true
 }
 
 // queued pushes the place that the request has taken in the line.
@@ -131,7 +149,7 @@ func (r *request) queued(t *lockdriver.Ticket) {
 }
 
 // granted answers an acquire.
-func (r *request) granted(req *lockdriver.Request, grant *lockdriver.Grant, ticket *lockdriver.Ticket, wait bool, err error) {
+func (r *request) granted(req *lockdriver.Request, grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
 	m := r.ss.s.metrics
 	b := frame.Buffer()
 	switch {
@@ -143,7 +161,7 @@ func (r *request) granted(req *lockdriver.Request, grant *lockdriver.Grant, tick
 		m.granted(req.Mode, grant.Waited)
 		*b = frame.AppendGranted(*b, grant)
 		m.counted(frame.Granted)
-	case wait: // it was to be told the grant, and the daemon is shutting down
+	case r.waits: // it was to be told the grant, and the daemon is shutting down
 		frame.Free(b)
 		r.fail(heldProblem(ticket))
 		return
@@ -162,12 +180,10 @@ func (ss *session) addLeases(r *request, body []byte, g *gathered) error {
 	list := &g.releases
 	var caps *lockdriver.Caps
 	if r.kind == frame.Renew {
-		list = &g.renewals
-		c := ss.s.cfg.Locks.Caps()
-		caps = &c
+		list, caps = &g.renewals, &ss.s.locksCan
 	}
 	if len(*list) == 0 {
-		*list = append(*list, &leases{ss: ss})
+		*list = append(*list, ss.newLeases())
 	}
 	l := (*list)[len(*list)-1]
 	before := len(l.refs)
@@ -210,12 +226,13 @@ func (ss *session) release(l *leases) {
 
 // Released implements lockdriver.Releaser.
 func (l *leases) Released(outcomes []lockdriver.Outcome, err error) {
-	l.ss.told(func(now bool) {
-		for _, r := range l.requests {
-			r.now = now
-		}
-		l.ss.ended("release", l, outcomes, err)
-	})
+	if l.ss.crowded() && l.ss.spawn(func() { l.ss.ended("release", l, outcomes, err) }) {
+		return
+	}
+	for _, r := range l.requests {
+		r.now = true
+	}
+	l.ss.ended("release", l, outcomes, err)
 }
 
 // ended gives each request its outcomes.

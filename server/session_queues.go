@@ -266,7 +266,7 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 	bulk := min(req.MaxBytes, bulkBytes)
 	req.MaxBytes = min(req.MaxBytes, pollBytes)
 	key := consumerKey(req.Queue, req.Consumer)
-	g.rest = append(g.rest, func() error {
+	g.rest = append(g.rest, taskFunc(func() error {
 		var add func(int) error
 		if keep {
 			add = cr.add
@@ -287,7 +287,7 @@ func (ss *session) addReceive(r *request, body []byte, g *gathered) error {
 			}
 		})
 		return nil
-	})
+	}))
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -12,6 +11,7 @@ import (
 	"github.com/lockkeeper/lockkeeper/internal/wire/frame"
 	"github.com/lockkeeper/lockkeeper/lease"
 	lockdriver "github.com/lockkeeper/lockkeeper/lock/driver"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
 // lateLocks begins calls, and leaves it to the test to end them.
@@ -89,40 +89,66 @@ func TestOutcomesAfterTheSession(t *testing.T) {
 	settled(t, d)
 }
 
-// TestSlowClientHoldsUpNobody: one that takes none of its answers, far more
-// than connections buffer, does not keep others from theirs, and gets all of
-// them in the end.
+// TestSlowClientHoldsUpNobody: to tell outcomes to a session whose client takes
+// none of its answers does not wait, and the client gets them in the end.
 func TestSlowClientHoldsUpNobody(t *testing.T) {
+	d, late := startLate(t)
+	p := d.connect()
+	first := p.ask(acquireBody("a", "h", false), frame.AppendRelease(nil, []lockdriver.Ref{{Name: "b", Holder: "h", Token: 1}}))
+	acquire, release := <-late.acquires, <-late.releases
+	ss := d.only()
+	const filler = 16 << 20 // more than the connection buffers
+	if _, err := ss.out.Send(0, frame.AppendReply(nil, &frame.Answer{Body: make([]byte, filler)}), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	acquire.Acquired(&lockdriver.Grant{Token: 7, TTL: time.Minute}, nil, nil)
+	release.Released(make([]lockdriver.Outcome, 1), nil)
+	if n := ss.out.Bytes(); n < filler || n > filler+maxUnsent/2 {
+		t.Errorf("%d bytes wait: the answers wait for their turn elsewhere", n)
+	}
+	p.expect(0, frame.Reply)
+	got := map[uint64]frame.Kind{}
+	for range 2 { // in any order
+		f := p.next()
+		got[f.ID] = f.Kind
+	}
+	if got[first] != frame.Granted || got[first+1] != frame.Outcomes {
+		t.Errorf("got %v", got)
+	}
+}
+
+// TestLargeBodiesComeTogether: once the messages of a session are large, a
+// receive gets several of those that are there; one message is returned
+// whatever its size, and small ones come as ever.
+func TestLargeBodiesComeTogether(t *testing.T) {
 	d := start(t, nil)
-	slow, other := d.connect(), d.connect()
-	refs := make([]lockdriver.Ref, lockdriver.MaxBatch)
-	for i := range refs {
-		refs[i] = lockdriver.Ref{Name: "nobody", Holder: "h", Token: 1}
+	d.queue("q")
+	p := d.connect()
+	const large, many = 1 << 20, 10
+	for range many {
+		p.expect(p.ask(publishBody("q", strings.Repeat("x", large))), frame.Receipts)
 	}
-	release := frame.AppendRelease(nil, refs)
-	const releases = 120
-	sent := make(chan struct{})
-	go func() {
-		defer close(sent)
-		for id := range uint64(releases) {
-			if err := slow.ws.Write(slow.ctx, websocket.MessageBinary, frame.AppendFrame(nil, id+1, release)); err != nil {
-				t.Error(err)
-				return
-			}
+	p.expect(p.ask(publishBody("q", "small")), frame.Receipts)
+	receive := frame.AppendReceive(nil, &queuedriver.ReceiveRequest{Queue: "q", Consumer: "c", Max: 100, MaxBytes: queuedriver.MaxReceiveBytes, Wait: time.Minute, Lease: time.Minute}, false)
+	for i, want := range []int{1, bulkBytes / large, bulkBytes / large, many - 1 - 2*bulkBytes/large + 1} {
+		ds, _, err := frame.ParseDeliveries(p.expect(p.ask(receive), frame.Deliveries))
+		if err != nil || len(ds) != want {
+			t.Fatalf("receive %d got %d, want %d: %v", i, len(ds), want, err)
 		}
-	}()
-	until(t, "answers pile up", func() bool { return d.server.sessions.unsent() > maxUnsent })
-	for i := range 20 {
-		other.expect(other.ask(acquireBody(fmt.Sprint("n", i), "h", false)), frame.Granted)
 	}
-	got := map[uint64]bool{}
-	for range releases {
-		f := slow.next()
-		outcomes, err := frame.ParseOutcomes(f.Body)
-		if f.Kind != frame.Outcomes || err != nil || len(outcomes) != len(refs) || got[f.ID] {
-			t.Fatalf("got %v of %d with %d outcomes, %v", f.Kind, f.ID, len(outcomes), err)
+	id := p.ask(receive) // waits, for nothing is there
+	p.ask(publishBody("q", "small"))
+	for range 2 { // in any order
+		f := p.next()
+		if f.ID != id {
+			continue
 		}
-		got[f.ID] = true
+		if ds, _, err := frame.ParseDeliveries(f.Body); err != nil || len(ds) != 1 {
+			t.Errorf("a receive that waited got %d: %v", len(ds), err)
+		}
 	}
-	<-sent
+	if err := p.ws.Close(websocket.StatusNormalClosure, ""); err != nil {
+		t.Error(err)
+	}
+	settled(t, d)
 }

@@ -141,7 +141,8 @@ func trips() []trip {
 		{Acquire, func(_ *testing.T, f filler) ([]byte, any, func([]byte) (any, error)) {
 			v := some[lockdriver.Request](f)
 			return AppendAcquire(nil, &v, true), both(&v, true), func(b []byte) (any, error) {
-				q, wait, err := ParseAcquire(b)
+				q := &lockdriver.Request{}
+				wait, err := ParseAcquire(b, q)
 				return both(q, wait), err
 			}
 		}},
@@ -308,7 +309,7 @@ func unknown(m protoreflect.Message) (where string) {
 // what a server sends may.
 func TestStrictAndLenient(t *testing.T) {
 	extra := []byte{0xf8, 0x07, 1} // field 127
-	_, _, err := ParseAcquire(extra)
+	_, err := ParseAcquire(extra, &lockdriver.Request{})
 	if !errors.Is(err, ErrMalformed) || !strings.Contains(err.Error(), "acquire has an unknown field 127") {
 		t.Errorf("acquire: %v", err)
 	}
@@ -436,10 +437,10 @@ func fuzzBody(t *testing.T, f Frame, items *int) {
 	var err error
 	switch f.Kind {
 	case Acquire:
-		var r *lockdriver.Request
+		var r lockdriver.Request
 		var wait bool
-		if r, wait, err = ParseAcquire(f.Body); err == nil {
-			again = AppendAcquire(nil, r, wait)
+		if wait, err = ParseAcquire(f.Body, &r); err == nil {
+			again = AppendAcquire(nil, &r, wait)
 		}
 	case Renew, Release:
 		var refs []lockdriver.Ref

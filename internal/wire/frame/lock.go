@@ -39,10 +39,9 @@ func AppendAcquire(b []byte, r *lockdriver.Request, wait bool) []byte {
 	return shut(b, m)
 }
 
-// ParseAcquire reads an acquire.
-func ParseAcquire(body []byte) (req *lockdriver.Request, wait bool, err error) {
+// ParseAcquire reads an acquire into req, which is zero.
+func ParseAcquire(body []byte, req *lockdriver.Request) (wait bool, err error) {
 	r := reader{b: body, what: "acquire"}
-	req = &lockdriver.Request{}
 	for r.next() {
 		switch r.num {
 		case 1:
@@ -83,7 +82,7 @@ func ParseAcquire(body []byte) (req *lockdriver.Request, wait bool, err error) {
 			r.unknown()
 		}
 	}
-	return req, wait, r.err
+	return wait, r.err
 }
 
 func appendTicket(b []byte, num protowire.Number, t *lockdriver.Ticket) []byte {

@@ -19,6 +19,7 @@ var ErrOutboxClosed = errors.New("the session has ended")
 const (
 	keepBuffer = 2 * Flush
 	keepLarge  = 9 << 20
+	keepOwners = 1024 // of a parcel
 )
 
 var (
@@ -108,9 +109,21 @@ type parcel struct {
 	owners []Owner
 }
 
+var parcels = sync.Pool{New: func() any { return new(parcel) }}
+
 func (p *parcel) done(ok bool) {
 	for _, o := range p.owners {
 		o.Written(ok)
+	}
+}
+
+// free lets the parcel, and its buffer, be used again.
+func (p *parcel) free() {
+	Free(p.buf)
+	clear(p.owners)
+	*p = parcel{owners: p.owners[:0]}
+	if cap(p.owners) <= keepOwners {
+		parcels.Put(p)
 	}
 }
 
@@ -171,7 +184,7 @@ func (o *Outbox) add(id uint64, body []byte, given *[]byte, items int, owner Own
 		p = o.queue[n-1]
 	}
 	if p == nil || given != nil || p.head != nil || len(*p.buf)+len(body) > Flush || p.frames == MaxFrames || p.items+items > MaxItems {
-		p = &parcel{}
+		p = parcels.Get().(*parcel) //nolint:forcetypeassert // the pool has nothing else
 		o.queue = append(o.queue, p)
 	}
 	n := p.size()
@@ -286,10 +299,10 @@ func (o *Outbox) next(most uint64) (p *parcel, ok bool) {
 	if p.last > most {
 		return nil, false
 	}
-	o.queue[0] = nil
-	if o.queue = o.queue[1:]; len(o.queue) == 0 {
-		o.queue = nil
-	}
+	// It is short: so its memory is used again.
+	copy(o.queue, o.queue[1:])
+	o.queue[len(o.queue)-1] = nil
+	o.queue = o.queue[:len(o.queue)-1]
 	o.sent = p.last
 	o.crowded = p.frames > 1
 	return p, true
@@ -307,7 +320,7 @@ func (o *Outbox) deliver(p *parcel) {
 	o.bytes -= p.size()
 	o.drained.Broadcast()
 	o.mu.Unlock()
-	Free(p.buf)
+	p.free()
 }
 
 // Close refuses what comes later and drops what waits. It does not wait for

@@ -119,3 +119,101 @@ func TestFlushIsBounded(t *testing.T) {
 	p.turn <- nil
 	o.Idle()
 }
+
+// TestGivenBodies: large bodies are sent as they are, behind a head of their
+// own, small ones with others; all in the order of the calls.
+func TestGivenBodies(t *testing.T) {
+	var batches [][]byte
+	var heads []int
+	turn, begun := make(chan struct{}), make(chan struct{}, 1)
+	o := NewOutbox(func(head, batch []byte, _ int) error {
+		begun <- struct{}{}
+		<-turn
+		heads = append(heads, len(head))
+		batches = append(batches, append(append([]byte(nil), head...), batch...))
+		return nil
+	}, func(error) {})
+	sizes := []int{1, Flush + 1, 2, 3, 1 << 20, 4}
+	var total uint64
+	for i, size := range sizes {
+		b := BufferFor(size)
+		*b = AppendReply(*b, &Answer{Body: make([]byte, size)})
+		number, err := o.Give(uint64(i+1), b, 0, nil)
+		if err != nil || number <= total {
+			t.Fatalf("frame %d: number %d after %d, %v", i, number, total, err)
+		}
+		total = number
+		if i == 0 {
+			<-begun // alone
+		}
+	}
+	if n := o.Bytes(); uint64(n) != total {
+		t.Errorf("%d bytes wait, of %d", n, total)
+	}
+	go func() {
+		for range begun {
+			turn <- struct{}{}
+		}
+	}()
+	turn <- struct{}{}
+	o.Idle()
+	close(begun)
+	var got []uint64
+	var bytes int
+	for i, b := range batches {
+		if n := Announced(b); heads[i] > 0 && n != len(b) {
+			t.Errorf("batch %d of %d bytes announces %d", i, len(b), n)
+		}
+		got, bytes = append(got, ids(t, b)...), bytes+len(b)
+	}
+	for i := range sizes {
+		if len(got) != len(sizes) || got[i] != uint64(i+1) {
+			t.Fatalf("frames %v", got)
+		}
+	}
+	if uint64(bytes) != total || len(batches) != 5 {
+		t.Errorf("%d bytes in %d batches, want %d in 5", bytes, len(batches), total)
+	}
+	o.Close()
+	if _, err := o.Give(9, BufferFor(1<<20), 0, nil); !errors.Is(err, ErrOutboxClosed) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// TestAnnounced: it says the length once the length is there, and nothing of
+// what is no frame or is larger than a batch may be.
+func TestAnnounced(t *testing.T) {
+	whole := AppendFrame(nil, 7, AppendReply(nil, &Answer{Body: make([]byte, 1000)}))
+	for n := range whole {
+		want := len(whole)
+		if n < 3 { // tag, and a length of two bytes
+			want = 0
+		}
+		if got := Announced(whole[:n]); got != want {
+			t.Fatalf("%d of %d bytes announce %d", n, len(whole), got)
+		}
+	}
+	for _, b := range [][]byte{{}, {0x12, 5}, {0x08, 5}, {0x0a, 0xff, 0xff, 0xff, 0xff, 0x7f}} {
+		if got := Announced(b); got != 0 {
+			t.Errorf("%x announces %d", b, got)
+		}
+	}
+}
+
+// TestGrow: what is in a buffer stays, and buffers of the pools have the room
+// that is asked for.
+func TestGrow(t *testing.T) {
+	b := Buffer()
+	*b = append(*b, "abc"...)
+	for _, size := range []int{8, keepBuffer, keepBuffer + 1, keepLarge + 1} {
+		if b = Grow(b, size); string(*b) != "abc" || cap(*b) < size {
+			t.Fatalf("grown to %d: %q of %d", size, *b, cap(*b))
+		}
+	}
+	Free(b)
+	for _, size := range []int{keepBuffer + 1, keepLarge} {
+		if b := BufferFor(size); len(*b) != 0 || cap(*b) < size {
+			t.Errorf("a buffer for %d has %d of %d", size, len(*b), cap(*b))
+		}
+	}
+}
