@@ -23,8 +23,8 @@ func TestAllocations(t *testing.T) {
 		t.Fatal(err)
 	}
 	allocs.Check(t, locks, queues, allocs.Bounds{
-		Acquire: 53, Release: 37, Publish: 50,
-		PublishBatch: 2.8, ReceiveBatch: 9.4, SettleBatch: 0.55,
+		Acquire: 24, Release: 16, Publish: 35,
+		PublishBatch: 2.7, ReceiveBatch: 9.3, SettleBatch: 0.42,
 	})
 	if err := queues.Close(); err != nil {
 		t.Error(err)

@@ -143,8 +143,9 @@ func (k *conn) fail(err error) {
 	k.out.Close()
 	for _, p := range left {
 		p.err = &lostError{err: err, sent: k.out.Left(p.number)}
+		waits, bytes := p.waits, p.bytes
 		p.done <- struct{}{}
-		k.free(p) // who waits for room finds the end
+		k.free(waits, bytes) // who waits for room finds the end
 	}
 	k.work.Go(func() { _ = k.ws.CloseNow() }) // wakes whoever reads or writes
 }
@@ -209,11 +210,13 @@ func (k *conn) start(x *exchange, p *pending, b *[]byte, items int) (id uint64, 
 			return 0, &lostError{err: fmt.Errorf("too many bytes of calls are under way: %w", err)}
 		}
 	}
-	p.done = make(chan struct{}, 1)
+	if p.done == nil {
+		p.done = make(chan struct{}, 1)
+	}
 	k.mu.Lock()
 	if k.failed != nil {
 		defer k.mu.Unlock()
-		k.free(p)
+		k.free(p.waits, p.bytes)
 		return 0, &lostError{err: k.failed}
 	}
 	k.last++
@@ -225,28 +228,28 @@ func (k *conn) start(x *exchange, p *pending, b *[]byte, items int) (id uint64, 
 	if err != nil { // the connection has failed, and fail has not come here yet
 		delete(k.pending, id)
 		k.mu.Unlock()
-		k.free(p)
+		k.free(p.waits, p.bytes)
 		return 0, &lostError{err: err}
 	}
 	p.number = number
 	k.open++
-	most := k.arrived + flushBytes
+	most, alone := k.arrived+flushBytes, k.open == 1
 	k.mu.Unlock()
 	if idle {
-		k.out.Flush(most)
+		k.out.Flush(most, alone)
 	}
 	return id, nil
 }
 
 // free gives back what a request took of the daemon's limits.
-func (k *conn) free(p *pending) {
-	if p.waits {
+func (k *conn) free(waits bool, bytes int64) {
+	if waits {
 		k.waits.Release(1)
 	} else {
 		k.calls.Release(1)
 	}
-	if p.bytes > 0 {
-		k.room.Release(p.bytes)
+	if bytes > 0 {
+		k.room.Release(bytes)
 	}
 }
 
@@ -276,7 +279,7 @@ func (k *conn) do(x *exchange, p *pending, b *[]byte, items int) error {
 		return p.err
 	default:
 	}
-	p.abandoned = true
+	p.abandoned, x.left = true, true
 	k.mu.Unlock()
 	if p.waits || p.kind == frame.Call {
 		b := frame.Buffer()
@@ -367,12 +370,12 @@ func (k *conn) answered(f frame.Frame) error {
 	if err != nil {
 		p.err = &lostError{err: err, sent: true}
 	}
-	abandoned := p.abandoned
+	abandoned, waits, bytes := p.abandoned, p.waits, p.bytes
 	if !abandoned {
-		p.done <- struct{}{}
+		p.done <- struct{}{} // from here on it may be another request
 	}
 	k.mu.Unlock()
-	k.free(p)
+	k.free(waits, bytes)
 	if err == nil && abandoned && len(p.deliveries) > 0 {
 		k.handBack(p.deliveries)
 	}

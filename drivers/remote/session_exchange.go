@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -25,9 +26,23 @@ const forever = -1
 type exchange struct {
 	s     *caller
 	ctx   context.Context
-	until *time.Timer // nil: its time is never over
-	at    time.Time   // when until fires
+	until *time.Timer // used if at is set
+	at    time.Time   // when until fires; zero: its time is never over
 	conn  *conn
+	own   pending // its request
+	left  bool    // a request of it was abandoned, and may still be answered
+}
+
+// exchanges that are over, with their timers and channels.
+var exchanges = sync.Pool{New: func() any { return new(exchange) }}
+
+// ask begins a request, of which an exchange has one at a time.
+func (x *exchange) ask(kind frame.Kind, waits bool, n int) *pending {
+	if x.left {
+		return &pending{kind: kind, waits: waits, n: n}
+	}
+	x.own = pending{kind: kind, waits: waits, n: n, done: x.own.done}
+	return &x.own
 }
 
 // over begins a call over the session that sends about n bytes and whose answer
@@ -40,15 +55,14 @@ func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange
 	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
-	x := &exchange{s: s, ctx: ctx}
 	if err := ctx.Err(); err != nil {
 		s.calls.Done()
 		return nil, fmt.Errorf("%w: %w", lease.ErrUnavailable, err)
 	}
+	x := exchanges.Get().(*exchange) //nolint:forcetypeassert // the pool has nothing else
+	x.s, x.ctx = s, ctx
 	if wait != forever {
-		all := wait + s.c.allowance(n)
-		x.at = time.Now().Add(all)
-		x.until = time.NewTimer(all)
+		x.start(wait + s.c.allowance(n))
 	}
 	k, err := x.connect(wait != 0 || n != 0)
 	switch {
@@ -62,6 +76,16 @@ func (s *caller) over(ctx context.Context, wait time.Duration, n int) (*exchange
 	}
 	x.conn = k
 	return x, nil
+}
+
+// start has the time of the exchange begin.
+func (x *exchange) start(all time.Duration) {
+	x.at = time.Now().Add(all)
+	if x.until == nil {
+		x.until = time.NewTimer(all)
+	} else {
+		x.until.Reset(all)
+	}
 }
 
 // connect returns the session, which it may have to wait for: for no longer
@@ -84,7 +108,7 @@ func (x *exchange) connect(brief bool) (*conn, error) {
 func (x *exchange) bounded() (context.Context, context.CancelFunc) {
 	var ctx context.Context
 	var cancel context.CancelFunc
-	if x.until == nil {
+	if x.at.IsZero() {
 		ctx, cancel = context.WithCancel(x.ctx)
 	} else {
 		ctx, cancel = context.WithDeadline(x.ctx, x.at)
@@ -108,17 +132,23 @@ func (x *exchange) acquire(limit *semaphore.Weighted, n int64) error {
 
 // late is a channel that has something when the time of the exchange is over.
 func (x *exchange) late() <-chan time.Time {
-	if x.until == nil {
+	if x.at.IsZero() {
 		return nil
 	}
 	return x.until.C
 }
 
+// end ends the exchange, which must not be used any more, nor what it asked.
 func (x *exchange) end() {
 	if x.until != nil {
 		x.until.Stop()
 	}
-	x.s.calls.Done()
+	s := x.s
+	if !x.left {
+		*x = exchange{until: x.until, own: pending{done: x.own.done}}
+		exchanges.Put(x)
+	}
+	s.calls.Done()
 }
 
 // do sends a request and waits for the answer. reads says that it changes
@@ -147,7 +177,7 @@ func (c *lockConn) sessionAcquire(x *exchange, r *lockdriver.Request, wait bool)
 	}
 	b := frame.Buffer()
 	*b = frame.AppendAcquire(*b, r, wait)
-	p := &pending{kind: frame.Acquire, waits: wait}
+	p := x.ask(frame.Acquire, wait, 0)
 	err := x.do(p, b, 0, false)
 	var held *problemError
 	switch {
@@ -176,7 +206,7 @@ func (c *lockConn) sessionLeases(x *exchange, kind frame.Kind, refs []lockdriver
 	} else {
 		*b = frame.AppendRelease(*b, refs)
 	}
-	p := &pending{kind: kind, n: len(refs)}
+	p := x.ask(kind, false, len(refs))
 	if err := x.do(p, b, len(refs), false); err != nil {
 		return nil, err
 	}
@@ -210,7 +240,7 @@ func (c *queueConn) sessionPublish(x *exchange, ps []queuedriver.Publishing) ([]
 		}
 		b := frame.BufferFor(size)
 		*b = frame.AppendPublish(*b, ps[:n])
-		p := &pending{kind: frame.Publish, n: n}
+		p := x.ask(frame.Publish, false, n)
 		err := x.do(p, b, items, false)
 		switch {
 		case err == nil && receipts == nil:
@@ -233,7 +263,7 @@ func (c *queueConn) sessionSettle(x *exchange, ss []queuedriver.Settlement) ([]q
 	defer x.end()
 	b := frame.Buffer()
 	*b = frame.AppendSettle(*b, ss)
-	p := &pending{kind: frame.Settle, n: len(ss)}
+	p := x.ask(frame.Settle, false, len(ss))
 	if err := x.do(p, b, len(ss), false); err != nil {
 		return nil, err
 	}
@@ -246,7 +276,7 @@ func (c *queueConn) sessionReceive(ctx context.Context, x *exchange, r *queuedri
 	defer x.end()
 	b := frame.Buffer()
 	*b = frame.AppendReceive(*b, r, false)
-	p := &pending{kind: frame.Receive, waits: true}
+	p := x.ask(frame.Receive, true, 0)
 	err := x.do(p, b, 0, false)
 	if err == nil {
 		return p.deliveries, nil
@@ -266,7 +296,7 @@ func (s *caller) sessionCall(x *exchange, r request, body []byte, out any) error
 	}
 	b := frame.Buffer()
 	*b = frame.AppendCall(*b, &q)
-	p := &pending{kind: frame.Call}
+	p := x.ask(frame.Call, false, 0)
 	if err := x.do(p, b, 0, r.reads); err != nil {
 		return err
 	}

@@ -221,8 +221,11 @@ func (p *parcel) size() int {
 
 // Flush writes what waits, in the goroutine of a sender: batches whose last
 // frame has a number up to most, and few of them. What is left is written in a
-// goroutine of its own.
-func (o *Outbox) Flush(most uint64) {
+// goroutine of its own. alone says that nobody else is about to send.
+func (o *Outbox) Flush(most uint64, alone bool) {
+	if !alone {
+		runtime.Gosched() // see next
+	}
 	for range flushes {
 		p, ok := o.next(most)
 		if !ok {

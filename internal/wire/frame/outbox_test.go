@@ -56,7 +56,7 @@ func TestFlushBySender(t *testing.T) {
 	}
 	left := make(chan struct{})
 	go func() {
-		o.Flush(3 * first)
+		o.Flush(3*first, true)
 		close(left)
 	}()
 	p.expect(t, 1)
@@ -84,7 +84,7 @@ func TestFlushBySender(t *testing.T) {
 	if _, idle, err := o.Add(5, body, 0, nil); err != nil || !idle {
 		t.Fatalf("afterwards: idle %v, %v", idle, err)
 	}
-	o.Flush(0)
+	o.Flush(0, false)
 	p.expect(t, 5)
 	o.Close()
 	p.turn <- errors.New("broken")
@@ -104,7 +104,7 @@ func TestFlushIsBounded(t *testing.T) {
 	}
 	left := make(chan struct{})
 	go func() {
-		o.Flush(1 << 20)
+		o.Flush(1<<20, true)
 		close(left)
 	}()
 	for id := uint64(1); id <= flushes; id++ {
