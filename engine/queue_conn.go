@@ -42,59 +42,9 @@ func (q *queueConn) parted() {
 
 // Caps implements queuedriver.Conn.
 func (q *queueConn) Caps() queuedriver.Caps {
-	return queuedriver.Caps{
-		Backend:       "engine",
-		Durability:    q.core.durability(),
-		DeliveryFence: true,
-		Dedup:         true,
-		OrderKey:      true,
-		Delay:         true,
-		DelayedNack:   true,
-		Extend:        true,
-		DeadLetter:    true,
-		HeadersRoute:  true,
-		Peek:          true,
-		Redrive:       true,
-		Mandatory:     true,
-		Purge:         true,
-		Stats:         true,
-		FIFO:          true,
-
-		ExchangeBindings: true,
-		Alternate:        true,
-		QueueTTL:         true,
-		SingleActive:     true,
-		Exclusive:        true,
-		AutoDelete:       true,
-		CancelScheduled:  true,
-		Commit:           true,
-		Priorities:       true,
-		Streams:          true,
-		Schedules:        true,
-		MaxLength:        true,
-		MessageTTL:       true,
-		FairDispatch:     true,
-		Numbered:         true,
-		OutlivesConn:     true,
-		ConfirmedAck:     true,
-		FreeRelease:      true,
-		OrderedRelease:   true,
-		CountsQueues:     true,
-		IfEmpty:          true,
-
-		Store:    q.core.ident,
-		MinLease: q.core.params.minTTL,
-		MaxLease: MaxTTL,
-		MaxBody:  queuedriver.MaxBody,
-	}
-}
-
-// durability of a confirm.
-func (c *core) durability() queuedriver.Durability {
-	if c.memory {
-		return queuedriver.Memory
-	}
-	return queuedriver.Synced
+	c := queueCaps(q.core.memory)
+	c.Store, c.MinLease = q.core.ident, q.core.params.minTTL
+	return c
 }
 
 // Declare implements queuedriver.Conn.

@@ -10,11 +10,15 @@ import (
 	"testing"
 
 	"github.com/lockkeeper/lockkeeper/drivers/etcd"
+	"github.com/lockkeeper/lockkeeper/drivers/kafka"
+	"github.com/lockkeeper/lockkeeper/drivers/rabbitmq"
 	"github.com/lockkeeper/lockkeeper/drivers/redis"
 	"github.com/lockkeeper/lockkeeper/drivers/zookeeper"
 	"github.com/lockkeeper/lockkeeper/engine"
 	"github.com/lockkeeper/lockkeeper/lock"
 	"github.com/lockkeeper/lockkeeper/lock/driver"
+	"github.com/lockkeeper/lockkeeper/queue"
+	queuedriver "github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
 var update = flag.Bool("update", false, "write the tables of docs/backends.md anew")
@@ -32,34 +36,50 @@ func lockProfiles() []driver.Profile {
 	)
 }
 
-// passing are the schemes of drivers that have no locks of their own, and so
-// no profile: what they lead to has.
-var passing = []string{"http", "https", "migrate"}
+// queueProfiles are those of all drivers for queues.
+func queueProfiles() []queuedriver.Profile {
+	return slices.Concat(
+		engine.QueueProfiles(),
+		rabbitmq.Profiles(),
+		kafka.Profiles(),
+	)
+}
+
+// Schemes of drivers that have nothing of their own, and so no profile: what they
+// lead to has.
+var (
+	passing      = []string{"http", "https", "migrate"} // locks
+	passingQueue = []string{"http", "https"}
+)
 
 // TestBackendsPage fails when the page is not what the drivers say. With
 // -update it writes the page anew.
 func TestBackendsPage(t *testing.T) {
 	t.Parallel()
-	profiles := lockProfiles()
-	stated := slices.Clone(passing)
-	for i := range profiles {
-		p := &profiles[i]
+	locks, queues := lockProfiles(), queueProfiles()
+	var lockURLs, queueURLs []string
+	for i := range locks {
+		p := &locks[i]
 		if err := p.Caps.Assumes.Validate(); err != nil {
 			t.Errorf("%s: %v", p.Title, err)
 		}
-		for _, url := range p.URLs {
-			stated = append(stated, strings.TrimSuffix(url, "://"))
+		lockURLs = append(lockURLs, p.URLs...)
+	}
+	for i := range queues {
+		p := &queues[i]
+		if err := p.Assumes.Validate(); err != nil {
+			t.Errorf("%s: %v", p.Title, err)
 		}
+		queueURLs = append(queueURLs, p.URLs...)
 	}
-	slices.Sort(stated)
-	if known := lock.Schemes(); !slices.Equal(stated, known) {
-		t.Errorf("profiles for the schemes %v; registered are %v", stated, known)
-	}
+	states(t, lockURLs, passing, lock.Schemes())
+	states(t, queueURLs, passingQueue, queue.Schemes())
 	page, err := os.ReadFile(backendsPage)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := replaceTable(t, page, "locks", lockTables(profiles))
+	want := replaceTable(t, page, "locks", lockTables(locks))
+	want = replaceTable(t, want, "queues", queueTables(queues))
 	if bytes.Equal(page, want) {
 		return
 	}
@@ -68,6 +88,20 @@ func TestBackendsPage(t *testing.T) {
 	}
 	if err := os.WriteFile(backendsPage, want, 0o644); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// states fails unless there is a profile for each scheme that is registered, but
+// for those that pass on.
+func states(t *testing.T, urls, passing, known []string) {
+	t.Helper()
+	stated := slices.Clone(passing)
+	for _, url := range urls {
+		stated = append(stated, strings.TrimSuffix(url, "://"))
+	}
+	slices.Sort(stated)
+	if stated = slices.Compact(stated); !slices.Equal(stated, known) {
+		t.Errorf("profiles for the schemes %v; registered are %v", stated, known)
 	}
 }
 
@@ -115,6 +149,43 @@ func lockTables(profiles []driver.Profile) string {
 		p := &profiles[i]
 		fmt.Fprintf(&b, "\n### %s\n\n", p.Title)
 		for _, l := range p.Caps.Assumes.Lines() {
+			fmt.Fprintf(&b, "- **%s**: %s\n", l[0], l[1])
+		}
+		if p.Note != "" {
+			fmt.Fprintf(&b, "- **note**: %s\n", p.Note)
+		}
+	}
+	return b.String()
+}
+
+// queueTables is what lockTables is for locks.
+func queueTables(profiles []queuedriver.Profile) string {
+	var b strings.Builder
+	row := func(title string, cell func(p *queuedriver.Profile) string) {
+		b.WriteString("| " + title)
+		for i := range profiles {
+			b.WriteString(" | " + cell(&profiles[i]))
+		}
+		b.WriteString(" |\n")
+	}
+	row("", func(p *queuedriver.Profile) string { return "**" + p.Title + "**" })
+	row("---", func(*queuedriver.Profile) string { return "---" })
+	row("URL", func(p *queuedriver.Profile) string { return "`" + strings.Join(p.URLs, "`, `") + "`" })
+	row("a confirm means", func(p *queuedriver.Profile) string { return string(p.Caps.Durability) })
+	for i, f := range profiles[0].Caps.Features() {
+		row(f.Name, func(p *queuedriver.Profile) string { return yes(p.Caps.Features()[i].Has) })
+	}
+	row("lease", func(p *queuedriver.Profile) string {
+		return fmt.Sprintf("%v to %v", p.Caps.MinLease, strings.TrimSuffix(p.Caps.MaxLease.String(), "0m0s"))
+	})
+	row("delay", func(p *queuedriver.Profile) string {
+		return "≤ " + strings.TrimSuffix(p.Caps.LongestDelay().String(), "0m0s")
+	})
+	row("body", func(p *queuedriver.Profile) string { return fmt.Sprintf("≤ %d bytes", p.Caps.MaxBody) })
+	for i := range profiles {
+		p := &profiles[i]
+		fmt.Fprintf(&b, "\n### %s: queues\n\n", p.Title)
+		for _, l := range p.Assumes.Lines() {
 			fmt.Fprintf(&b, "- **%s**: %s\n", l[0], l[1])
 		}
 		if p.Note != "" {

@@ -49,6 +49,34 @@ func capabilities(props amqp.Table, kind QueueType) (driver.Caps, error) {
 	if err != nil {
 		return driver.Caps{}, err
 	}
+	return capsOf(v, kind), nil
+}
+
+// Profiles returns what queues on RabbitMQ have and assume.
+func Profiles() []driver.Profile {
+	urls := []string{"amqp://", "amqps://"}
+	quorum := driver.Statement{
+		Confirm: "A confirmed message is on the disks of most of the nodes that have the queue, and outlives the loss of the others. What is not confirmed is sent again: it can be there twice.",
+		Ack:     "AMQP confirms none: what was acked in the last moment before a connection is lost comes again. An ack of a delivery that went on to somebody else over the same connection is not noticed.",
+		Attempt: "Failed attempts, leases that ran out and what a lost connection had are counted; before RabbitMQ 4.3 so is what is handed back.",
+		Delay:   "Late by a quarter at most, never early, and only where the message names its queue. It cannot be cancelled.",
+	}
+	classic := quorum
+	classic.Confirm = "A confirmed message is on the disk of the one node that has the queue. What is not confirmed is sent again: it can be there twice."
+	classic.Attempt = "Failed attempts and leases that ran out are counted; what is handed back, and what a lost connection had, is not."
+	return []driver.Profile{
+		{
+			Title: "RabbitMQ, quorum queues", URLs: urls, Caps: capsOf(oldest, Quorum), Assumes: quorum,
+			Note: "From RabbitMQ 4.3 on a release is no attempt.",
+		},
+		{
+			Title: "RabbitMQ, classic queues", URLs: urls, Caps: capsOf(oldest, Classic), Assumes: classic,
+			Note: "With queue_type=classic in the URL.",
+		},
+	}
+}
+
+func capsOf(v version, kind QueueType) driver.Caps {
 	return driver.Caps{
 		Backend:          "rabbitmq",
 		Durability:       driver.Synced,
@@ -69,5 +97,5 @@ func capabilities(props amqp.Table, kind QueueType) (driver.Caps, error) {
 		MaxLease:         MaxLease,
 		MaxDelay:         MaxDelay,
 		MaxBody:          driver.MaxBody,
-	}, nil
+	}
 }

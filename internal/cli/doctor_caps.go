@@ -63,10 +63,9 @@ func locksCapsRows(c *lock.Caps) [][2]string {
 }
 
 func queuesCapsText(c *queue.Caps) string {
-	return powersText(c.Backend, []power{
-		{c.FIFO, "fifo"}, {c.OrderKey, "order keys"}, {c.DeliveryFence, "fenced deliveries"}, {c.Dedup, "dedup"},
-		{c.Delay, "delay"}, {c.CancelScheduled, "cancel"}, {c.Priorities, "priorities"}, {c.MaxLength, "max length"}, {c.MessageTTL, "message ttl"}, {c.DelayedNack, "delayed nack"}, {c.Extend, "extend"}, {c.DeadLetter, "dead letters"},
-		{c.HeadersRoute, "headers exchanges"}, {c.Mandatory, "mandatory"}, {c.Peek, "peek"}, {c.Purge, "purge"},
-		{c.Redrive, "redrive"}, {c.Stats, "statistics"},
-	}) + "; confirms are " + string(c.Durability)
+	powers := []power{}
+	for _, f := range c.Features() {
+		powers = append(powers, power{f.Has, f.Name})
+	}
+	return powersText(c.Backend, powers) + "; confirms are " + string(c.Durability)
 }

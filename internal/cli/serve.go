@@ -153,16 +153,16 @@ func (s *serving) run(ctx context.Context) (err error) {
 
 // openBackend opens what is served instead of the store's own: --locks or
 // --queues.
-func openBackend[C any](ctx context.Context, s *serving, what, url string, open func(context.Context, string) (C, error)) (conn C, err error) {
+func openBackend[C any](ctx context.Context, s *serving, what, at string, open func(context.Context, string) (C, error)) (conn C, err error) {
 	for _, own := range []string{"mem:", "file:"} {
-		if strings.HasPrefix(url, own) {
-			return conn, &failure{status: StatusUsage, err: fmt.Errorf("--%s is for another backend; the daemon's own %s are in its store, see --data: %s", what, what, url)}
+		if strings.HasPrefix(at, own) {
+			return conn, &failure{status: StatusUsage, err: fmt.Errorf("--%s is for another backend; the daemon's own %s are in its store, see --data: %s", what, what, at)}
 		}
 	}
-	s.url = url // what advice is about
+	s.url = at // what advice is about
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	if conn, err = open(ctx, url); err != nil {
+	if conn, err = open(ctx, at); err != nil {
 		return conn, fmt.Errorf("--%s: %w", what, err)
 	}
 	return conn, nil
