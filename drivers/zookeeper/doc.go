@@ -17,7 +17,8 @@
 // USER and PASSWORD are shown to the servers by the digest scheme. ROOT is the
 // node that has all others (/lockkeeper); it and token_base must be the same
 // for all who use the same locks. New takes a client that is configured in
-// another way. A call is one attempt: nothing is repeated. Of the client,
+// another way; one whose dialer (zk.WithDialer) speaks TLS, for one: URLs know no
+// TLS. A call is one attempt: nothing is repeated. Of the client,
 // github.com/go-zookeeper/zk, the driver uses sessions, calls and watches; the
 // recipe is its own.
 //

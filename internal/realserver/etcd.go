@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -121,7 +122,7 @@ func StartEtcdCluster(t testing.TB) *EtcdCluster {
 	t.Helper()
 	members, cluster := make([]etcdMember, 3), make([]string, 3)
 	for i := range members {
-		members[i] = etcdMember{name: fmt.Sprint("m", i+1), client: freePort(t), peer: freePort(t)}
+		members[i] = etcdMember{name: memberName(i), client: freePort(t), peer: freePort(t)}
 		cluster[i] = members[i].name + "=http://" + loopback(members[i].peer)
 	}
 	c := &EtcdCluster{}
@@ -170,6 +171,26 @@ func (c *EtcdCluster) Addrs() []string {
 	}
 	return addrs
 }
+
+// Isolate has a member and the others send nothing to each other any more,
+// while it serves its clients as well as it can; nil ends that.
+func (c *EtcdCluster) Isolate(t testing.TB, m *Server) {
+	t.Helper()
+	for _, s := range c.Members {
+		var names []string
+		for i, other := range c.Members {
+			if other != s && m != nil && (s == m || other == m) {
+				names = append(names, memberName(i))
+			}
+		}
+		if err := os.WriteFile(filepath.Join(s.spec.Dir, "cut"), []byte(strings.Join(names, "\n")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		s.signal(t, syscall.SIGUSR1)
+	}
+}
+
+func memberName(i int) string { return fmt.Sprint("m", i+1) }
 
 // Leader returns the member that says that it is the leader.
 func (c *EtcdCluster) Leader(t testing.TB) *Server {

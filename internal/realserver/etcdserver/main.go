@@ -9,6 +9,9 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
@@ -49,14 +52,43 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	stop := make(chan os.Signal, 1)
+	stop, cut := make(chan os.Signal, 1), make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM, syscall.SIGINT)
-	select {
-	case <-stop:
-	case err := <-e.Err():
-		log.Print(err)
+	signal.Notify(cut, syscall.SIGUSR1)
+	for {
+		select {
+		case <-cut:
+			obey(e, filepath.Join(*dir, "..", cutFile))
+			continue
+		case <-stop:
+		case err := <-e.Err():
+			log.Print(err)
+		}
+		e.Close()
+		return
 	}
-	e.Close()
+}
+
+// cutFile is beside the member's data. At SIGUSR1 the member reads it, and from
+// then on sends nothing to the members that it names, one a line.
+const cutFile = "cut"
+
+func obey(e *embed.Etcd, path string) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		log.Fatal(err)
+	}
+	names := strings.Fields(string(text))
+	for _, m := range e.Server.Cluster().Members() {
+		if m.ID == e.Server.MemberID() {
+			continue
+		}
+		if slices.Contains(names, m.Name) {
+			e.Server.CutPeer(m.ID)
+		} else {
+			e.Server.MendPeer(m.ID)
+		}
+	}
 }
 
 func urls(s string) []url.URL {
