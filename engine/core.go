@@ -29,9 +29,10 @@ type core struct {
 	locks   *machine.Locks
 	queues  *machine.Queues
 	commits *machine.Commits
-	backlog []*call // swapped out of incoming, not decided yet
-	next    int     // of backlog
-	waiting call    // ring of the calls that wait in the machine
+	backlog []*call       // swapped out of incoming, not decided yet
+	next    int           // of backlog
+	waiting call          // ring of the calls that wait in the machine
+	crowded lease.Instant // until when it does not yield
 
 	conns atomic.Uint64 // ids of connections
 

@@ -219,3 +219,39 @@ func TestRoundBoundsWork(t *testing.T) {
 		})
 	}
 }
+
+// stepClock is later at each look.
+type stepClock struct {
+	lease.Clock
+	now  lease.Instant
+	step time.Duration
+	n    int // looks
+}
+
+func (c *stepClock) Now() lease.Instant {
+	c.n++
+	c.now = c.now.Add(c.step)
+	return c.now
+}
+
+// A writer that waited long for others to run does not yield again before the
+// time that it lost is small beside the time since.
+func TestYieldRests(t *testing.T) {
+	for _, x := range []struct {
+		took   time.Duration
+		yields int // of 100 tries that are as far apart
+	}{{longYield, 100}, {longYield + 1, 100 / yieldRest}} {
+		clock := &stepClock{step: x.took}
+		c := &core{clock: clock}
+		yields := 0
+		for range 100 {
+			before := clock.n
+			if c.yield(); clock.n-before == 2 {
+				yields++
+			}
+		}
+		if yields > x.yields || yields < x.yields-1 {
+			t.Errorf("yielded %d times where it takes %v, not %d times", yields, x.took, x.yields)
+		}
+	}
+}

@@ -34,10 +34,8 @@ func (c *core) write() {
 			r := c.decideRound()
 			several := len(r.calls) > 1
 			c.rounds <- r
-			if several {
-				// The callers of the round before have just been told, and the
-				// disk is busy with this one: what they want next shares the next.
-				runtime.Gosched()
+			if several && !c.memory {
+				c.yield()
 			}
 			continue
 		}
@@ -52,6 +50,29 @@ func (c *core) write() {
 		case <-c.store.Failed():
 			c.fail(c.store.Err())
 		}
+	}
+}
+
+// longYield is how long callers may take to come back. If it was longer, others
+// use the processors, in whose line the writer would wait for every round: then
+// it does not yield for yieldRest times as long.
+const (
+	longYield = time.Millisecond
+	yieldRest = 20
+)
+
+// yield lets callers run before the next round is decided. Those of the round
+// before have just been told, and the disk is busy with this one: what they
+// want next shares the next.
+func (c *core) yield() {
+	began := c.clock.Now()
+	if began < c.crowded {
+		return
+	}
+	runtime.Gosched()
+	now := c.clock.Now()
+	if took := now.Sub(began); took > longYield {
+		c.crowded = now.Add(yieldRest * took)
 	}
 }
 
