@@ -127,7 +127,7 @@ func (tr *traffic) serve(ctx context.Context, b *queue.Broker) {
 // was confirmed has been handled.
 func (tr *traffic) run(publisher *queue.Broker, faults func(ctx context.Context), consumers ...*queue.Broker) {
 	tr.t.Helper()
-	ctx, cancel := context.WithTimeout(tr.t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(tr.t.Context(), 2*time.Minute+time.Duration(times(tr.t))*time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()

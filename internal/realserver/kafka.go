@@ -96,6 +96,8 @@ func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
 		"group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000",
 		"group.share.heartbeat.interval.ms=500", "group.share.min.heartbeat.interval.ms=500",
 		"group.share.min.session.timeout.ms=3000", "group.share.min.record.lock.duration.ms=1000",
+		// One that was killed is not let in again before its session ends.
+		"broker.session.timeout.ms=2500", "broker.heartbeat.interval.ms=500",
 		// A small machine, and a fast one.
 		"num.network.threads=2", "num.io.threads=4", "background.threads=2", "log.cleaner.dedupe.buffer.size=4194304",
 		"log.index.size.max.bytes=65536", "file.delete.delay.ms=1000",
