@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -180,6 +181,61 @@ func TestForeignQueue(t *testing.T) {
 		out, err := c.Settle(t.Context(), []driver.Settlement{{Ref: d.Ref, Verb: driver.Nack}})
 		if err != nil || out[0].Err != nil {
 			t.Fatalf("Settle: %v %v", out, err)
+		}
+	}
+}
+
+// TestRefusedByQueue: what a full queue of another client refuses is told to its
+// publisher, soon, and others go on.
+func TestRefusedByQueue(t *testing.T) {
+	t.Parallel()
+	addr := realserver.SharedRabbitMQ(t).Addr()
+	raw, err := amqp.Dial("amqp://guest:guest@" + addr + "/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	ch, err := raw.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	full := amqp.Table{"x-max-length": 1, "x-overflow": "reject-publish"}
+	if _, err := ch.QueueDeclare("refused full", true, false, false, false, full); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare("refused other", true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	c := openURL(t, "amqp://"+addr)
+	defer c.Close()
+	to := func(q, id string) driver.Publishing {
+		return driver.Publishing{Route: driver.Route{Key: q}, Message: &driver.Message{ID: id}, Mandatory: true}
+	}
+	began := time.Now()
+	publish := func(q, id string) error {
+		t.Helper()
+		rs, err := c.Publish(t.Context(), []driver.Publishing{to(q, id)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return rs[0].Err
+	}
+	for i := range 3 { // a queue may take a little more than its bound
+		err = publish("refused full", strconv.Itoa(i+1))
+	}
+	if !errors.Is(err, lease.ErrUnknown) {
+		t.Errorf("a full queue: %v", err)
+	}
+	if err := publish("refused other", "2"); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 10*time.Second {
+		t.Errorf("that took %v", took)
+	}
+	for q, want := range map[string]string{"refused full": "1", "refused other": "2"} {
+		ds, err := c.Receive(t.Context(), &driver.ReceiveRequest{Queue: q, Consumer: "c", Max: 1})
+		if err != nil || len(ds) != 1 || ds[0].Message.ID != want {
+			t.Errorf("from %s came %+v, %v", q, ds, err)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
@@ -30,5 +31,31 @@ func TestCluster(t *testing.T) {
 			return openURL(t, url)
 		},
 		Lease: suiteLease,
+	})
+}
+
+// TestClusterKilled kills one of three brokers after the other while messages are
+// published and handled, and starts it again. The others go on meanwhile.
+func TestClusterKilled(t *testing.T) {
+	if os.Getenv(clusterEnv) == "" {
+		t.Logf("%s=1 kills one of three brokers", clusterEnv)
+		return
+	}
+	c := realserver.StartRabbitMQCluster(t)
+	url := "amqp://" + strings.Join(c.Addrs(), ",") + fast
+	pub, sub := openBroker(t, url), openBroker(t, url)
+	tr := newTraffic(t, pub, "cluster killed")
+	tr.run(pub, sub, func() {
+		pass(queueAge)
+		for i := range times(t) {
+			n := c.Nodes[i%len(c.Nodes)]
+			tr.progress(200)
+			n.Kill(t)
+			began := time.Now()
+			tr.progress(200)
+			t.Logf("without broker %d it went on after %v", i%len(c.Nodes)+1, time.Since(began).Round(time.Millisecond))
+			n.Start(t)
+		}
+		tr.progress(50)
 	})
 }

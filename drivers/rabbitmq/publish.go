@@ -135,6 +135,7 @@ type parcel struct {
 	optional bool // no error if it gets nowhere
 	nowhere  bool // that is known already
 	returned bool // by the broker
+	nacks    int  // how often it was refused
 	message  amqp.Publishing
 }
 

@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,14 @@ const (
 	maxStall = 40 * time.Second
 )
 
+// Refusals of one message, each over another channel and after a pause, before
+// its publisher is told. A channel that was opened before a quorum queue has a new
+// leader goes on to ask the dead one, and refuses everything for ever.
+const (
+	maxNacks  = 4
+	nackPause = 50 * time.Millisecond // before the second; then twice as long each time
+)
+
 // publisher sends messages over one channel, in the order of the calls. One
 // goroutine writes; another takes what the broker says. When the channel is
 // lost, what is not confirmed is sent again over the next one.
@@ -42,8 +51,10 @@ type publisher struct {
 	mu     sync.Mutex
 	queue  []*parcel // to be written
 	flying []*parcel // written and not confirmed, in order
+	nacked []*parcel // that were in flying, and the broker has refused
 	moved  time.Time // when something was confirmed, or the first of flying written
 	cursor int       // in flying: those before it were looked at for returns
+	tried  bool      // the channel has taken a message; before, one is sent alone
 }
 
 // channel is one channel of the publisher, until it is lost.
@@ -155,7 +166,9 @@ func (p *publisher) run() {
 		}
 		_ = ch.ch.Close() // what it says when it is lost tells nothing
 		<-ch.gone
-		p.takeBack(ch.why)
+		if n := p.takeBack(ch.why); n > 0 {
+			_ = p.c.pause(p.c.ctx, nackPause<<(n-1)) // it ends with the conn, as this loop
+		}
 	}
 }
 
@@ -246,10 +259,19 @@ func (p *publisher) confirmed(ok bool) {
 	p.flying = p.flying[1:]
 	p.moved = time.Now()
 	p.cursor = max(0, p.cursor-1)
+	if !ok {
+		f.nacks++
+	}
+	if !ok && f.nacks < maxNacks {
+		p.nacked = append(p.nacked, f)
+		p.signal()
+		return
+	}
 	f.decide(f.confirmed(ok))
-	if len(p.flying) == window-1 {
+	if len(p.flying) == window-1 || len(p.nacked) > 0 || !p.tried {
 		p.signal()
 	}
+	p.tried = p.tried || ok
 }
 
 // next takes the next message to be written; more is false if none can be now.
@@ -258,7 +280,11 @@ func (p *publisher) next() (f *parcel, more bool) {
 	defer p.mu.Unlock()
 	for len(p.queue) > 0 {
 		f := p.queue[0]
-		if len(p.flying) == window {
+		most := window
+		if !p.tried { // what came behind one that is refused would be before it
+			most = 1
+		}
+		if len(p.flying) >= most || len(p.nacked) > 0 {
 			return nil, false
 		}
 		p.queue[0] = nil
@@ -300,6 +326,9 @@ func (p *publisher) write(ch *channel, stall time.Duration) bool {
 		if left <= 0 {
 			return false
 		}
+		if p.refused() {
+			return true
+		}
 		if !p.idle(ch, left) {
 			return true
 		}
@@ -314,6 +343,14 @@ func (p *publisher) patience(stall time.Duration) time.Duration {
 		return time.Hour // there is nothing to wait for
 	}
 	return stall - time.Since(p.moved)
+}
+
+// refused reports whether the broker has refused something and has nothing else
+// of this channel any more.
+func (p *publisher) refused() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.nacked) > 0 && len(p.flying) == 0
 }
 
 // idle waits for something to do, and is false when the channel is lost.
@@ -332,21 +369,26 @@ func (p *publisher) idle(ch *channel, d time.Duration) bool {
 	}
 }
 
-// takeBack puts what was not confirmed in front of what was not sent.
-func (p *publisher) takeBack(why *amqp.Error) {
+// takeBack puts what was not confirmed in front of what was not sent, and says
+// how often the first of it was refused.
+func (p *publisher) takeBack(why *amqp.Error) (nacks int) {
 	p.mu.Lock()
-	again := make([]*parcel, 0, len(p.flying)+len(p.queue))
-	for _, f := range append(p.flying, p.queue...) {
+	again := make([]*parcel, 0, len(p.nacked)+len(p.flying)+len(p.queue))
+	for _, f := range slices.Concat(p.nacked, p.flying, p.queue) {
 		if !f.batch.given {
 			f.returned = false
 			again = append(again, f)
 		}
 	}
-	p.queue, p.flying, p.cursor = again, nil, 0
+	if len(p.nacked) > 0 {
+		nacks = p.nacked[0].nacks
+	}
+	p.queue, p.nacked, p.flying, p.cursor, p.tried = again, nil, nil, 0, false
 	p.mu.Unlock()
 	if why != nil && why.Code == amqp.NotFound {
 		p.forgetExchanges()
 	}
+	return nacks
 }
 
 // forgetExchanges looks anew at the exchanges of what waits: one of them is

@@ -97,10 +97,10 @@ func (tr *traffic) handle(_ context.Context, d *queue.Delivery) error {
 // was confirmed has been handled.
 func (tr *traffic) run(publisher, consumer *queue.Broker, faults func()) {
 	tr.t.Helper()
-	ctx, cancel := context.WithTimeout(tr.t.Context(), 3*time.Minute)
-	defer cancel()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ctx, cancel := context.WithTimeout(tr.t.Context(), 8*time.Minute)
+	defer cancel()
 	serving, end := context.WithCancel(ctx)
 	defer end()
 	wg.Go(func() {
