@@ -65,13 +65,14 @@ func TestRefusals(t *testing.T) {
 	c := openURL(t, "kafka://"+realserver.SharedKafka(t).Addr())
 	defer c.Close()
 	ctx := t.Context()
-	_, err := c.Declare(ctx, &driver.Topology{
+	top := &driver.Topology{
 		Queues:    []driver.Queue{{Name: "refusals"}},
 		Exchanges: []driver.Exchange{{Name: "refusals", Kind: driver.Direct}},
-	}, false)
-	if err != nil {
+	}
+	if _, err := c.Declare(ctx, top, false); err != nil {
 		t.Fatal(err)
 	}
+	defer forgets(t, c, top)
 	publish := func(r driver.Route, m driver.Message) error {
 		rs, err := c.Publish(ctx, []driver.Publishing{{Route: r, Message: &m, Mandatory: true}})
 		if err == nil {

@@ -40,6 +40,7 @@ func TestBindingWhileReading(t *testing.T) {
 	top.Exchanges = []driver.Exchange{{Name: name, Kind: driver.Direct}}
 	top.Queues = []driver.Queue{{Name: name}}
 	declare(top)
+	defer forgets(t, admin, &top)
 	want := func(body string) {
 		t.Helper()
 		ds, err := reader.Receive(ctx, &driver.ReceiveRequest{Queue: name, Consumer: "c", Max: 10, Wait: 20 * time.Second})

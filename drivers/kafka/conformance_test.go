@@ -22,6 +22,21 @@ func openURL(t testing.TB, url string) driver.Conn {
 	return c
 }
 
+// forgets deletes what a test declared, so that it can run again on its broker.
+func forgets(t *testing.T, c driver.Conn, top *driver.Topology) {
+	t.Helper()
+	for i := range top.Queues {
+		if err := c.Delete(t.Context(), &driver.DeleteRequest{Queue: top.Queues[i].Name}); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range top.Exchanges {
+		if err := c.Delete(t.Context(), &driver.DeleteRequest{Exchange: top.Exchanges[i].Name}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // suiteLease outlasts a stall of a loaded machine.
 const suiteLease = 500 * time.Millisecond
 

@@ -60,14 +60,15 @@ func TestPython(t *testing.T) {
 	c := openURL(t, "kafka://"+addr+"?partitions=1")
 	defer c.Close()
 	ctx := t.Context()
-	_, err := c.Declare(ctx, &driver.Topology{
+	top := &driver.Topology{
 		Exchanges: []driver.Exchange{{Name: "python.events", Kind: driver.Topic}},
 		Queues:    []driver.Queue{{Name: "python.in"}, {Name: "python.out"}, {Name: "python.orders"}},
 		Bindings:  []driver.Binding{{Exchange: "python.events", Queue: "python.orders", Key: "order.*"}},
-	}, false)
-	if err != nil {
+	}
+	if _, err := c.Declare(ctx, top, false); err != nil {
 		t.Fatal(err)
 	}
+	defer forgets(t, c, top)
 	rs, err := c.Publish(ctx, []driver.Publishing{{Route: driver.Route{Key: "python.out"}, Message: &driver.Message{
 		ID: "go-1", OrderKey: "customer 7", Body: []byte("\x00\xff from go"), ContentType: "application/x", TTL: time.Hour,
 		Headers: driver.Headers{"n": int64(7), "s": "grüße", "b": true},
