@@ -241,7 +241,7 @@ const keepGathered = 128
 
 // reset makes it ready for the next batch.
 func (g *gathered) reset() {
-	if cap(g.begun) > keepGathered {
+	if max(cap(g.begun), cap(g.rest)) > keepGathered {
 		*g = gathered{}
 		return
 	}
