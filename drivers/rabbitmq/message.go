@@ -137,12 +137,14 @@ var innerHeaders = map[string]bool{
 }
 
 func (in *inner) read(h amqp.Table, m *driver.Message) {
-	in.attempts = int(max(0, number(h[headerAttempts])) + max(0, number(h[headerDeliveryCount])))
+	in.attempts = int(max(0, number(h[headerAttempts])))
+	if in.bury, _ = h[headerBury].(string); in.bury == "" {
+		in.attempts += int(max(0, number(h[headerDeliveryCount])))
+	} // else no consumer had it: what the broker had back was no attempt
 	if exchange, ok := h[headerViaExchange].(string); ok {
 		key, _ := h[headerViaKey].(string)
 		in.via, in.viaSet = driver.Route{Exchange: exchange, Key: key}, true
 	}
-	in.bury, _ = h[headerBury].(string)
 	if ms := number(h[headerTTL]); ms > 0 {
 		m.TTL = time.Duration(ms) * time.Millisecond
 	}
