@@ -91,7 +91,7 @@ fuzz: ## each fuzz function for FUZZTIME
 	done
 
 .PHONY: bench
-bench: ## a table of Lockkeeper beside the disk and others' servers, 10 minutes
+bench: ## a table of Lockkeeper beside the disk and others' servers, 15 minutes
 	@mkdir -p bin
 	cd bench && $(GO) test -run='^TestBench$$' -count=1 -timeout 40m -args -whole -rounds=$(ROUNDS) -lines='$(LINES)' -out=../bin/bench.json
 

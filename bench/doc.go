@@ -1,7 +1,7 @@
 // Package bench measures Lockkeeper side by side with what people use today,
 // and with what the disk can do, in one run on one machine:
 //
-//	make bench                          # the whole, about ten minutes
+//	make bench                          # the whole, about fifteen minutes
 //	make bench LINES='locks|floor'      # some lines of it
 //	cd bench && go test .               # a short form that proves that it works
 //

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -128,6 +129,18 @@ func ValidateText(field, s string, least, most int) error {
 		if r < 0x20 || r == 0x7f {
 			return Invalidf(field, "must not contain control characters, has U+%04X at byte %d", r, i)
 		}
+	}
+	return nil
+}
+
+// ValidateSentences returns a *FieldError unless s is whole sentences on one
+// line, of 1 to most bytes.
+func ValidateSentences(field, s string, most int) error {
+	if err := ValidateText(field, s, 1, most); err != nil {
+		return err
+	}
+	if !strings.HasSuffix(s, ".") {
+		return Invalidf(field, "must be whole sentences, is %q", s)
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ const closeTime = 3 * time.Second
 
 // conn is a driver.Conn on a Kafka.
 type conn struct {
+	driver.Unsupported
+
 	o      *Options
 	common []kgo.Opt // of all clients
 	caps   driver.Caps

@@ -15,6 +15,8 @@ const closeTime = 2 * time.Second
 
 // conn is a driver.Conn on a RabbitMQ.
 type conn struct {
+	driver.Unsupported // AMQP shows a message by delivering it, and finds none that is delayed
+
 	o    *Options
 	dial Dial
 	caps driver.Caps

@@ -1,7 +1,6 @@
 package driver
 
 import (
-	"strings"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -80,11 +79,8 @@ func (s *Statement) Lines() [][2]string {
 // MaxStatement and on one line.
 func (s *Statement) Validate() error {
 	for _, l := range s.Lines() {
-		if err := lease.ValidateText(l[0], l[1], 1, MaxStatement); err != nil {
+		if err := lease.ValidateSentences(l[0], l[1], MaxStatement); err != nil {
 			return err
-		}
-		if !strings.HasSuffix(l[1], ".") {
-			return lease.Invalidf(l[0], "must be whole sentences, is %q", l[1])
 		}
 	}
 	return nil
