@@ -62,7 +62,7 @@ func newConn(client []kgo.Opt, o *Options) (*conn, error) {
 	}, client...), kgo.WithContext(c.ctx))
 	cl, err := kgo.NewClient(append(c.common[:len(c.common):len(c.common)],
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation(),
-		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.UnknownTopicRetries(int(unknownFor/metadataAge)), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytesFn(o.maxBatch),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{o.recordTopic(): {0: kgo.NewOffset().AtStart()}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -78,6 +78,7 @@ func newConn(client []kgo.Opt, o *Options) (*conn, error) {
 // Of the clients.
 const (
 	metadataAge      = 100 * time.Millisecond // between two looks at what topics there are
+	unknownFor       = 5 * time.Second        // a topic was made a moment ago, and a busy broker does not know it yet
 	idleTime         = 5 * time.Minute        // after which a connection is closed
 	maxBuffered      = 1 << 16                // messages that are not confirmed
 	maxBufferedBytes = 64 << 20

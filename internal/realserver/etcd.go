@@ -22,7 +22,7 @@ import (
 // How long etcd may take.
 const (
 	etcdBuild  = 10 * time.Minute // to be built, once for a version
-	etcdSettle = time.Minute      // to elect a leader
+	etcdSettle = 3 * time.Minute  // to elect a leader
 )
 
 // etcdSource is the package of the server, in a module of its own.

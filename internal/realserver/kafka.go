@@ -26,8 +26,8 @@ var kafkaJars = []string{
 
 // Bounds of a broker's start.
 const (
-	kafkaFormat = 60 * time.Second // of its storage
-	kafkaSettle = 60 * time.Second
+	kafkaFormat = 3 * time.Minute // of its storage
+	kafkaSettle = 3 * time.Minute
 )
 
 // KafkaUser and KafkaPassword log in at a broker of StartKafkaSASL, by PLAIN.

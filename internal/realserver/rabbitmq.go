@@ -24,10 +24,10 @@ const (
 )
 
 // Bounds of waits. Loading its modules takes a broker 10 s on a machine that
-// has nothing else to do.
+// has nothing else to do, and 90 s were too few on one that had much.
 const (
-	rabbitReady   = 90 * time.Second
-	rabbitCommand = 60 * time.Second // of one rabbitmqctl
+	rabbitReady   = 5 * time.Minute
+	rabbitCommand = 2 * time.Minute // of one rabbitmqctl
 )
 
 // RabbitMQ is one broker. Clients are let in as guest with the password guest.

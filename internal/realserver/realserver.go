@@ -41,9 +41,9 @@ import (
 
 // Bounds of waits.
 const (
-	DefaultReady = 30 * time.Second // for a server to answer
-	stopGrace    = 5 * time.Second  // between SIGTERM and SIGKILL
-	probeTime    = time.Second      // of one probe
+	DefaultReady = 2 * time.Minute // for a server to answer
+	stopGrace    = 5 * time.Second // between SIGTERM and SIGKILL
+	probeTime    = time.Second     // of one probe
 	probeEvery   = 20 * time.Millisecond
 )
 

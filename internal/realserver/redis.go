@@ -17,7 +17,7 @@ import (
 const (
 	RedisNodeTimeout = 2 * time.Second // in a Cluster
 	RedisDownAfter   = time.Second     // for the Sentinels
-	redisSettle      = 30 * time.Second
+	redisSettle      = 2 * time.Minute
 
 	// redisPatience is as long for servers that are not to fail over: no stall of
 	// a loaded machine is a failure.

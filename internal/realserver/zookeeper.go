@@ -31,7 +31,7 @@ const debianJars = "/usr/share/java"
 const (
 	ZooKeeperTick      = 500 * time.Millisecond // sessions last two ticks at least
 	ZooKeeperSyncLimit = 4                      // ticks that a follower may lag or be silent
-	zooKeeperSettle    = 60 * time.Second
+	zooKeeperSettle    = 3 * time.Minute
 )
 
 // ZooKeeperSynced is a setting for servers that sync their disks, as they do
