@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -129,6 +130,9 @@ func (s *source) again(e *entry, delay time.Duration) {
 			s.wakeAll()
 			return
 		}
+		if e.p.idle != nil { // whoever gets its partition buries it
+			return
+		}
 		e.state = settling
 		e.p.held++
 		s.c.work.Start(func() { s.buryAgain(e) })
@@ -177,6 +181,14 @@ func (r *readyEntries) drop() {
 		clear(r.line[n:])
 		r.line, r.head = r.line[:n], 0
 	}
+}
+
+// sweep takes out the entries that are done.
+func (r *readyEntries) sweep() {
+	over := func(e *entry) bool { return e.state == done }
+	r.line, r.head = slices.DeleteFunc(r.line[r.head:], over), 0
+	r.back = slices.DeleteFunc(r.back, over)
+	heap.Init(&r.back)
 }
 
 // lineSlack is how many places of the line are left behind at least before it

@@ -198,13 +198,24 @@ func (s *source) finish(e *entry) {
 	s.pass(e)
 }
 
-// dropPart forgets a partition with all that was read from it; mu is held.
+// dropParts forgets partitions with all that was read from them; mu is held.
+func (s *source) dropParts(parts []*partition) {
+	for _, p := range parts {
+		s.dropPart(p)
+	}
+	s.ready.sweep()
+}
+
+// dropPart is dropParts for one, but for what was ready to be delivered.
 func (s *source) dropPart(p *partition) {
 	if p.gone {
 		return
 	}
 	p.gone = true
 	delete(s.parts, p.place)
+	if p.paused { // the client would keep that for when it gets the partition again
+		s.cl.ResumeFetchPartitions(map[string][]int32{p.topic: {p.id}})
+	}
 	var keyed []*entry
 	for e := p.first; e != nil; e = e.next {
 		if e.state == held {
@@ -262,9 +273,7 @@ func (s *source) revoked(ctx context.Context, _ *kgo.Client, lost map[string][]i
 	s.commitParts(ctx)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range parts {
-		s.dropPart(p)
-	}
+	s.dropParts(parts)
 }
 
 // lost is called by the client when others may have the partitions already:
@@ -274,9 +283,7 @@ func (s *source) lost(_ context.Context, _ *kgo.Client, lost map[string][]int32)
 	defer s.commits.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, p := range s.named(lost) {
-		s.dropPart(p)
-	}
+	s.dropParts(s.named(lost))
 	s.joined = false
 }
 

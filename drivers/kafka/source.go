@@ -3,6 +3,8 @@ package kafka
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -178,16 +180,13 @@ func (s *source) forgetTopics(topics []string) {
 	defer s.commits.Unlock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, topic := range topics {
-		if s.feeds[topic] != nil {
-			continue // it came back
-		}
-		for at, p := range s.parts {
-			if at.topic == topic {
-				s.dropPart(p)
-			}
+	var parts []*partition
+	for at, p := range s.parts {
+		if slices.Contains(topics, at.topic) && s.feeds[at.topic] == nil { // it did not come back
+			parts = append(parts, p)
 		}
 	}
+	s.dropParts(parts)
 }
 
 // poll reads until the source is stopped.
@@ -275,9 +274,7 @@ func (s *source) abandon(why error) {
 	if s.why == nil {
 		s.why = why
 	}
-	for _, p := range s.parts {
-		s.dropPart(p)
-	}
+	s.dropParts(slices.Collect(maps.Values(s.parts)))
 	s.wakeAll()
 }
 
