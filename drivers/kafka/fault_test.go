@@ -16,16 +16,19 @@ import (
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
 
-// faultsEnv is how often each fault happens; 2 without it:
+// faultsEnv is how often each fault happens:
 //
-//	LOCKKEEPER_KAFKA_FAULTS=50 go test -run 'Killed|Rebalance' -timeout 60m -v ./drivers/kafka
+//	LOCKKEEPER_KAFKA_FAULTS=50 go test -run 'Killed|Rebalance|Cut|BlackHole|Delay' -timeout 60m -v ./drivers/kafka
 const faultsEnv = "LOCKKEEPER_KAFKA_FAULTS"
+
+// usualFaults is how often without it.
+const usualFaults = 2
 
 func times(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv(faultsEnv)
 	if text == "" {
-		return 2
+		return usualFaults
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < 1 {

@@ -66,8 +66,7 @@ type Options struct {
 	// Replication is how many brokers hold a topic that is declared; 0: three,
 	// or all where there are fewer.
 	Replication int
-	// Timeout bounds connecting, and each request about topology; 0:
-	// DefaultTimeout.
+	// Timeout bounds connecting, and each answer of a broker; 0: DefaultTimeout.
 	Timeout time.Duration
 	// PublishFor is for how long a message is sent again while it is not
 	// confirmed; 0: DefaultPublishFor.

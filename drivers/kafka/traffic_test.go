@@ -2,11 +2,12 @@ package kafka
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -48,6 +49,7 @@ func openBroker(t testing.TB, url string) *queue.Broker {
 
 func newTraffic(t *testing.T, b *queue.Broker, name string) *traffic {
 	t.Helper()
+	name += " " + rand.Text() // what an earlier run left behind is not of this one
 	backoff := queue.Backoff{Min: time.Millisecond, Max: 5 * time.Millisecond}
 	if err := b.Declare(t.Context(), &queue.Topology{Queues: []queue.QueueSpec{{Name: name, Backoff: backoff}}}); err != nil {
 		t.Fatal(err)
@@ -92,27 +94,32 @@ func (tr *traffic) publish(ctx context.Context, b *queue.Broker) error {
 
 // handle notes a message, and fails one in fifty.
 func (tr *traffic) handle(_ context.Context, d *queue.Delivery) error {
-	if rand.IntN(50) == 0 {
+	if mathrand.IntN(50) == 0 {
 		return errors.New("it fails now and then")
 	}
-	k, err1 := strconv.Atoi(d.Message.OrderKey)
-	n, err2 := strconv.Atoi(string(d.Message.Body))
+	tr.note(d.Message.OrderKey, string(d.Message.Body))
+	return nil
+}
+
+// note notes a message that was handled.
+func (tr *traffic) note(key, body string) {
+	k, err1 := strconv.Atoi(key)
+	n, err2 := strconv.Atoi(body)
 	if err1 != nil || err2 != nil || k >= trafficKeys {
-		tr.t.Errorf("key %q came with the body %q", d.Message.OrderKey, d.Message.Body)
-		return nil
+		tr.t.Errorf("key %q came with the body %q", key, body)
+		return
 	}
 	tr.mu.Lock()
 	defer tr.mu.Unlock()
 	what := fmt.Sprint(k, "/", n)
 	if tr.seen[what]++; tr.seen[what] > 1 {
 		tr.twice++
-		return nil
+		return
 	}
 	if n != tr.high[k] {
 		tr.gaps = append(tr.gaps, fmt.Sprintf("%s after %d", what, tr.high[k]-1))
 	}
 	tr.high[k] = n + 1
-	return nil
 }
 
 // serve handles messages until ctx ends.
@@ -160,6 +167,23 @@ func (tr *traffic) progress(n int) {
 	goal := len(tr.seen) + n
 	tr.mu.Unlock()
 	tr.await(func() bool { return len(tr.seen) >= goal }, "the traffic goes on")
+}
+
+// progressOfAll waits until more messages of each key were handled: all
+// partitions have somebody.
+func (tr *traffic) progressOfAll() {
+	tr.t.Helper()
+	tr.mu.Lock()
+	before := tr.high
+	tr.mu.Unlock()
+	tr.await(func() bool {
+		for k, n := range tr.high {
+			if n < before[k]+5 {
+				return false
+			}
+		}
+		return true
+	}, "the traffic of all keys goes on")
 }
 
 func (tr *traffic) await(is func() bool, what string) {

@@ -5,11 +5,12 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
 // Proxy is a TCP proxy that can swallow what goes to the server, what comes
 // back, or both, while its connections stay up: what a cut network looks like
-// to both ends.
+// to both ends. It can be slow, too.
 type Proxy struct {
 	ln net.Listener
 	wg sync.WaitGroup
@@ -17,6 +18,7 @@ type Proxy struct {
 	mu     sync.Mutex
 	target string
 	dark   [2]chan struct{} // by direction; not nil: closed when it lets through again
+	late   time.Duration
 	conns  map[net.Conn]net.Conn
 }
 
@@ -73,10 +75,13 @@ func (p *Proxy) pump(to, from net.Conn, direction int) {
 	for {
 		n, err := from.Read(buf)
 		p.mu.Lock()
-		dark := p.dark[direction]
+		dark, late := p.dark[direction], p.late
 		p.mu.Unlock()
 		if dark != nil {
 			<-dark
+		}
+		if late > 0 {
+			<-time.After(late)
 		}
 		if n > 0 {
 			if _, err := to.Write(buf[:n]); err != nil {
@@ -110,6 +115,14 @@ func (p *Proxy) Heal() {
 			p.dark[d] = nil
 		}
 	}
+}
+
+// Delay has everything arrive that much later, in both directions, in pieces of
+// at most 32 KiB: a long way through a narrow pipe.
+func (p *Proxy) Delay(late time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.late = late
 }
 
 // Point sends new connections elsewhere and closes those there are.
