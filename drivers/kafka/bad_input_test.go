@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kadm"
+
 	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -41,20 +43,76 @@ func TestWrongServer(t *testing.T) {
 	c.Close()
 }
 
-// TestLogin: who logs in wrongly is denied.
+// TestLogin: all ways to log in work over TLS, and whoever does so wrongly is
+// denied at once.
 func TestLogin(t *testing.T) {
 	t.Parallel()
-	s := realserver.StartKafkaSASL(t)
-	login := url.UserPassword(realserver.KafkaUser, realserver.KafkaPassword).String()
-	drivertest.Refused(t, queue.OpenConn, 7*time.Second, []drivertest.Wrong{
-		{URL: "kafka://" + realserver.KafkaUser + ":wrong@" + s.Addr() + "?timeout=3s", Want: lease.ErrDenied},
-		{URL: "kafka://" + login + "@" + s.Addr() + "?timeout=3s&sasl=scram-sha-256", Want: lease.ErrDenied},
-		{URL: "kafka://" + s.Addr() + "?timeout=3s", Want: lease.ErrUnavailable},
+	s, ca := realserver.StartKafkaTLS(t)
+	login := url.UserPassword(realserver.KafkaUser, realserver.KafkaPassword).String() + "@"
+	mistaken := url.UserPassword(realserver.KafkaUser, "wrong").String() + "@"
+	secure := s.Addr() + "?timeout=20s&tls=true&ca_file=" + url.QueryEscape(ca)
+	drivertest.Refused(t, queue.OpenConn, 15*time.Second, []drivertest.Wrong{ // far below their own time
+		{URL: "kafka://" + mistaken + secure, Want: lease.ErrDenied, Says: realserver.KafkaUser},
+		{URL: "kafka://" + mistaken + secure + "&sasl=scram-sha-256", Want: lease.ErrDenied, Says: realserver.KafkaUser},
+		{URL: "kafka://" + mistaken + secure + "&sasl=scram-sha-512", Want: lease.ErrDenied, Says: realserver.KafkaUser},
+		{URL: "kafka://" + secure, Want: lease.ErrUnavailable, Says: "SASL"},
+		{URL: "kafka://" + login + s.Addr() + "?timeout=3s", Want: lease.ErrUnavailable},
+		{URL: "kafka://" + login + s.Addr() + "?timeout=20s&tls=true", Want: lease.ErrUnavailable, Says: "certificate"},
 	}...)
-	c := openURL(t, "kafka://"+login+"@"+s.Addr())
-	defer c.Close()
-	if _, err := c.Topology(t.Context()); err != nil {
-		t.Error(err)
+	for _, way := range []string{saslPlain, saslScram256, saslScram512} {
+		b := openBroker(t, "kafka://"+login+secure+"&sasl="+way)
+		if err := b.Declare(t.Context(), &queue.Topology{Queues: []queue.QueueSpec{{Name: way}}}); err != nil {
+			t.Fatalf("%s: %v", way, err)
+		}
+		if _, err := b.Publish(t.Context(), queue.Route{Key: way}, &queue.Message{Body: []byte(way)}); err != nil {
+			t.Fatalf("%s: %v", way, err)
+		}
+		c, err := b.Consumer(t.Context(), way, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", way, err)
+		}
+		ds, err := c.Receive(t.Context(), 1)
+		if err != nil || string(ds[0].Message.Body) != way {
+			t.Fatalf("%s: %v %v", way, ds, err)
+		}
+		if err := ds[0].Ack(t.Context()); err != nil {
+			t.Errorf("%s: %v", way, err)
+		}
+	}
+	guest := url.UserPassword(realserver.KafkaGuest, realserver.KafkaPassword).String() + "@"
+	deniedGuest(t, "kafka://"+login+secure, "kafka://"+guest+secure)
+}
+
+// deniedGuest: a user who may not make topics is told so, of which, and can use
+// those that there are.
+func deniedGuest(t *testing.T, owner, guest string) {
+	t.Helper()
+	ctx := t.Context()
+	o := openURL(t, owner)
+	defer o.Close()
+	if _, err := o.Declare(ctx, &driver.Topology{Queues: []driver.Queue{{Name: "made"}}}, false); err != nil {
+		t.Fatal(err)
+	}
+	rights := kadm.NewACLs().Allow("User:"+realserver.KafkaGuest).AllowHosts("*").Topics("lockkeeper.topology", "made.queue").Groups("made").
+		ResourcePatternType(kadm.ACLPatternPrefixed).Operations(kadm.OpRead, kadm.OpWrite, kadm.OpDescribe)
+	made, err := o.(*conn).adm.CreateACLs(ctx, rights)
+	if err == nil && len(made) > 0 {
+		err = made[0].Err
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := openURL(t, guest)
+	defer g.Close()
+	for name, want := range map[string]error{"made": nil, "missing": lease.ErrDenied} {
+		_, err := g.Declare(ctx, &driver.Topology{Queues: []driver.Queue{{Name: name}}}, false)
+		if !errors.Is(err, want) || err != nil && !strings.Contains(err.Error(), name) {
+			t.Errorf("declare the queue %q: %v; want %v", name, err, want)
+		}
+	}
+	rs, err := g.Publish(ctx, []driver.Publishing{{Route: driver.Route{Key: "made"}, Message: &driver.Message{Body: []byte("a guest's")}}})
+	if err != nil || rs[0].Err != nil {
+		t.Errorf("publish: %v %v", rs, err)
 	}
 }
 

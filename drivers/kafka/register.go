@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"context"
+	"errors"
 
+	"github.com/lockkeeper/lockkeeper/lease"
 	"github.com/lockkeeper/lockkeeper/queue"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 )
@@ -16,5 +18,9 @@ func Open(ctx context.Context, url string) (driver.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(ctx, t.client(), &t.options)
+	c, err := New(ctx, t.client(), &t.options)
+	if t.user != "" && errors.Is(err, lease.ErrDenied) {
+		err = named("user", t.user, err)
+	}
+	return c, err
 }

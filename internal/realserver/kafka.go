@@ -3,7 +3,6 @@ package realserver
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,12 +29,6 @@ const (
 	kafkaSettle = 3 * time.Minute
 )
 
-// KafkaUser and KafkaPassword log in at a broker of StartKafkaSASL, by PLAIN.
-const (
-	KafkaUser     = "tester"
-	KafkaPassword = "secret of the tests"
-)
-
 // kafkaCluster is the id of every cluster: any 16 bytes, in base64.
 const kafkaCluster = "bG9ja2tlZXBlci10ZXN0cw"
 
@@ -59,34 +52,35 @@ func SharedKafka(t testing.TB) *Server {
 // one key the later one counts.
 func StartKafka(t testing.TB, settings ...string) *Server {
 	t.Helper()
-	return Start(t, kafkaSpec(t, "PLAINTEXT", settings))
+	node := kafkaNode{id: 1, addr: FreeAddr(t), quorum: []string{FreeAddr(t)}, settings: settings}
+	return Start(t, node.spec(t))
 }
 
-// StartKafkaSASL starts a broker whose clients log in as KafkaUser.
-func StartKafkaSASL(t testing.TB, settings ...string) *Server {
-	t.Helper()
-	login := fmt.Sprintf("listener.name.clients.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required"+
-		" username=%q password=%q user_%[1]s=%[2]q;", KafkaUser, KafkaPassword)
-	settings = append([]string{
-		"sasl.enabled.mechanisms=PLAIN", "sasl.mechanism.inter.broker.protocol=PLAIN",
-		"listener.name.clients.sasl.enabled.mechanisms=PLAIN", login,
-	}, settings...)
-	spec := kafkaSpec(t, "SASL_PLAINTEXT", settings)
-	spec.Probe = func(ctx context.Context) error { return listens(ctx, spec.Addr) }
-	return Start(t, spec)
+// kafkaNode is a broker to be, and a controller.
+type kafkaNode struct {
+	id       int
+	addr     string   // for its clients
+	quorum   []string // addresses of all controllers, by id from 1
+	settings []string
+	format   []string // arguments, besides the usual
 }
 
-// kafkaSpec writes the configuration and formats the storage.
-func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
+// spec writes the configuration and formats the storage.
+func (n *kafkaNode) spec(t testing.TB) Spec {
 	t.Helper()
-	dir, port, quorum := newDir(t, "kafka"), freePort(t), freePort(t)
-	addr, data := loopback(port), filepath.Join(dir, "data")
+	dir := newDir(t, "kafka")
+	data := filepath.Join(dir, "data")
 	conf, log := filepath.Join(dir, "server.properties"), filepath.Join(dir, "log4j2.properties")
+	voters := make([]string, len(n.quorum))
+	for i, addr := range n.quorum {
+		voters[i] = fmt.Sprintf("%d@%s", i+1, addr)
+	}
+	quorum := n.quorum[n.id-1]
 	lines := []string{
-		"process.roles=broker,controller", "node.id=1", "controller.quorum.voters=1@" + loopback(quorum),
-		"listeners=CLIENTS://" + addr + ",CONTROLLER://" + loopback(quorum), "advertised.listeners=CLIENTS://" + addr,
+		"process.roles=broker,controller", fmt.Sprint("node.id=", n.id), "controller.quorum.voters=" + strings.Join(voters, ","),
+		"listeners=CLIENTS://" + n.addr + ",CONTROLLER://" + quorum, "advertised.listeners=CLIENTS://" + n.addr,
 		"inter.broker.listener.name=CLIENTS", "controller.listener.names=CONTROLLER",
-		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:" + protocol,
+		"listener.security.protocol.map=CONTROLLER:PLAINTEXT,CLIENTS:PLAINTEXT",
 		"log.dirs=" + data, "auto.create.topics.enable=false", "default.replication.factor=1", "min.insync.replicas=1",
 		"offsets.topic.replication.factor=1", "offsets.topic.num.partitions=1",
 		"transaction.state.log.replication.factor=1", "transaction.state.log.min.isr=1", "transaction.state.log.num.partitions=1",
@@ -105,7 +99,7 @@ func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	for path, text := range map[string]string{conf: strings.Join(append(lines, settings...), "\n") + "\n", log: kafkaLog} {
+	for path, text := range map[string]string{conf: strings.Join(append(lines, n.settings...), "\n") + "\n", log: kafkaLog} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -121,13 +115,13 @@ func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), kafkaFormat)
 	defer cancel()
-	format := slices.Concat(args, []string{"kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", conf})
+	format := slices.Concat(args, []string{"kafka.tools.StorageTool", "format", "-t", kafkaCluster, "-c", conf}, n.format)
 	if out, err := output(ctx, java, format...); err != nil {
 		t.Fatalf("format the storage of Kafka: %v\n%s", err, out)
 	}
 	return Spec{
-		Name: "kafka", Dir: dir, Addr: addr, Command: slices.Concat([]string{java}, args, []string{"kafka.Kafka", conf}),
-		Probe: func(ctx context.Context) error { return kafkaReady(ctx, addr) }, Ready: kafkaSettle,
+		Name: "kafka", Dir: dir, Addr: n.addr, Command: slices.Concat([]string{java}, args, []string{"kafka.Kafka", conf}),
+		Probe: func(ctx context.Context) error { return kafkaReady(ctx, n.addr, len(n.quorum)) }, Ready: kafkaSettle,
 	}
 }
 
@@ -135,8 +129,9 @@ func kafkaSpec(t testing.TB, protocol string, settings []string) Spec {
 // version, correlation id, no client id, and no topics.
 var kafkaMetadata = []byte{0, 0, 0, 14, 0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0, 0, 0}
 
-// kafkaReady asks which brokers serve: one that has only begun to lists none.
-func kafkaReady(ctx context.Context, addr string) error {
+// kafkaReady asks which brokers serve: one that has only begun to lists none, and
+// all are wanted.
+func kafkaReady(ctx context.Context, addr string, want int) error {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -155,8 +150,8 @@ func kafkaReady(ctx context.Context, addr string) error {
 	if _, err := io.ReadFull(conn, answer[:]); err != nil {
 		return err
 	}
-	if binary.BigEndian.Uint32(answer[8:]) == 0 {
-		return errors.New("it lists no broker yet")
+	if n := binary.BigEndian.Uint32(answer[8:]); int(n) != want {
+		return fmt.Errorf("it lists %d brokers, not %d", n, want)
 	}
 	return nil
 }
