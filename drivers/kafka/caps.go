@@ -8,8 +8,8 @@ import (
 const usualReplication = 3
 
 // capabilities says what queues have whose topics are held by so many brokers.
-// A broker confirms what is in the memory of all that hold it: none of them has
-// to have written it to its disk.
+// A broker confirms what is in the memory of all that are in sync, which are more
+// than half of them (inSync): none has to have written it to its disk.
 func capabilities(o *Options, replication int) driver.Caps {
 	durability := driver.Written
 	if replication > 1 {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,7 +63,8 @@ func newConn(client []kgo.Opt, o *Options) (*conn, error) {
 	}, client...), kgo.WithContext(c.ctx))
 	cl, err := kgo.NewClient(append(c.common[:len(c.common):len(c.common)],
 		kgo.RequiredAcks(kgo.AllISRAcks()), kgo.AllowIdempotentProduceCancellation(),
-		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.UnknownTopicRetries(int(unknownFor/metadataAge)), kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
+		kgo.RecordDeliveryTimeout(o.PublishFor), kgo.ProduceRequestTimeout(o.Timeout), kgo.UnknownTopicRetries(int(unknownFor/metadataAge)),
+		kgo.ProducerLinger(0), kgo.MaxBufferedRecords(maxBuffered), kgo.MaxBufferedBytes(maxBufferedBytes),
 		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytesFn(o.maxBatch),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{o.recordTopic(): {0: kgo.NewOffset().AtStart()}}),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()),
@@ -242,8 +244,16 @@ func (c *conn) changed(st *state) {
 	}
 }
 
+// inSync is how many brokers have to have a message before it is confirmed:
+// more than half, so that any one of three can be lost, and go on being away.
+func inSync(replication int16) int { return int(replication)/2 + 1 }
+
 // createTopic makes a topic unless there is one, and reports whether it did.
 func (c *conn) createTopic(ctx context.Context, topic string, partitions int, settings map[string]*string) (bool, error) {
+	if settings == nil {
+		settings = map[string]*string{}
+	}
+	settings["min.insync.replicas"] = kadm.StringPtr(strconv.Itoa(inSync(c.replication)))
 	r, err := c.adm.CreateTopic(ctx, int32(partitions), c.replication, settings, topic)
 	switch {
 	case errors.Is(err, kerr.TopicAlreadyExists):

@@ -1,6 +1,5 @@
 // Package kafka is the driver for queues on Kafka, over franz-go. It needs Kafka
-// 2.4 and is tested with one broker of Kafka 4.4 (KRaft). Several brokers, and the
-// death of one of them, are not proven yet.
+// 2.4 and is tested with one and three brokers of Kafka 4.4 (KRaft).
 //
 // Importing it registers this URL with package queue:
 //
@@ -8,7 +7,7 @@
 //
 // Parameters:
 //
-//	timeout        of connecting and of each request about topology (10s)
+//	timeout        of connecting, and how long an answer of a broker may take (10s)
 //	publish_for    for how long an unconfirmed message is sent again (30s)
 //	session        after how long of silence a client loses its partitions (10s)
 //	drain          how long a partition that is to be given up waits for what is in flight (15s)
@@ -38,7 +37,10 @@
 //     not delivered yet does not match either.
 //   - OrderKey is the key of the record. A key always comes to one partition.
 //   - A publish returns when all in-sync replicas have the message in memory;
-//     nobody syncs it. Who publishes looks at the bindings, too, for
+//     nobody syncs it. Topics that are declared have min.insync.replicas such
+//     that more than half of their replicas are in sync: two of three. What was
+//     confirmed outlives the loss of any one of three, and the others go on. A
+//     topic that is taken over stays as it is, and so do its confirms. Who publishes looks at the bindings, too, for
 //     Receipt.Queues and mandatory messages; that nobody is bound is asked for
 //     each time. The producer is idempotent: what the client sends again is not
 //     there twice. Below min.insync.replicas, and when nobody answers, a publish is

@@ -74,7 +74,7 @@ func (cs *consumers) start(t *testing.T) *child.Process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(exe) //nolint:noctx // the test binary itself; it is stopped by the clean-up
+	cmd := exec.Command(exe)
 	cmd.Env = append(os.Environ(), cs.env)
 	cmd.Stdout, cmd.Stderr = cs.out, os.Stderr
 	p, err := child.Start(cmd, true)
