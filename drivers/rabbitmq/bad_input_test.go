@@ -83,6 +83,7 @@ func TestRefusals(t *testing.T) {
 		return err
 	}
 	here := driver.Route{Key: "refusals"}
+	goOn := others(t, c)
 	for what, r := range map[string]struct {
 		err  error
 		want error
@@ -91,28 +92,60 @@ func TestRefusals(t *testing.T) {
 		"another type of queue":    {declare(driver.Topology{Queues: []driver.Queue{{Name: "refusals other"}}}), lease.ErrConflict, "refusals other"},
 		"another kind of exchange": {declare(driver.Topology{Exchanges: []driver.Exchange{{Name: "refusals other", Kind: driver.Topic}}}), lease.ErrConflict, "refusals other"},
 		"another lease":            {declare(driver.Topology{Queues: []driver.Queue{{Name: "refusals", Lease: time.Minute}}}), lease.ErrConflict, "refusals"},
-		"priorities":               {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", MaxPriority: 3}}}), lease.ErrUnsupported, "max_priority"},
+		"priorities of a quorum":   {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", MaxPriority: 3}}}), lease.ErrUnsupported, "max_priority"},
+		"bounds":                   {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", MaxLength: 3}}}), lease.ErrUnsupported, "in flight"},
+		"an exclusive queue":       {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", Exclusive: true}}}), lease.ErrUnsupported, "one connection"},
 		"dedup":                    {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", DedupWindow: time.Hour}}}), lease.ErrUnsupported, "dedup_window"},
 		"a stream":                 {declare(driver.Topology{Queues: []driver.Queue{{Name: "new", Type: driver.Stream}}}), lease.ErrUnsupported, "type"},
 		"an unknown exchange":      {publish(driver.Route{Exchange: "refusals nobody"}, driver.Message{}), lease.ErrNotFound, "refusals nobody"},
-		"an unroutable message":    {publish(driver.Route{Key: "refusals nobody"}, driver.Message{}), driver.ErrUnroutable, ""},
+		"an unroutable message":    {publish(driver.Route{Key: "refusals nobody"}, driver.Message{}), driver.ErrUnroutable, "refusals nobody"},
 		"a body over the limit":    {publish(here, driver.Message{Body: make([]byte, driver.MaxBody+1)}), lease.ErrInvalid, "body"},
 		"a header without a type":  {publish(here, driver.Message{Headers: driver.Headers{"h": struct{}{}}}), lease.ErrInvalid, "headers[h]"},
 		"an order key":             {publish(here, driver.Message{OrderKey: "k"}), lease.ErrUnsupported, "order key"},
 		"a delay of an exchange":   {publish(driver.Route{Exchange: "refusals other", Key: "k"}, driver.Message{Delay: time.Second}), lease.ErrUnsupported, "refusals other"},
-		"a delay to nobody":        {publish(driver.Route{Key: "refusals nobody"}, driver.Message{Delay: time.Second}), driver.ErrUnroutable, ""},
+		"a delay to nobody":        {publish(driver.Route{Key: "refusals nobody"}, driver.Message{Delay: time.Second}), driver.ErrUnroutable, "refusals nobody"},
 		"a delay of a year":        {publish(here, driver.Message{Delay: driver.MaxDelay}), lease.ErrInvalid, "delay"},
 	} {
 		if !errors.Is(r.err, r.want) || !strings.Contains(r.err.Error(), r.says) {
 			t.Errorf("%s: %v; want %v that says %q", what, r.err, r.want, r.says)
 		}
 	}
+	goOn()
 	if err := publish(here, driver.Message{UserID: "somebody else", Body: []byte("goes on")}); err != nil {
 		t.Fatal(err)
 	}
 	ds, err := c.Receive(ctx, &driver.ReceiveRequest{Queue: "refusals", Consumer: "c", Max: 10})
 	if err != nil || len(ds) != 1 || ds[0].Message.UserID != "somebody else" {
-		t.Errorf("after all that: %+v %v", ds, err)
+		t.Fatalf("after all that: %+v %v", ds, err)
+	}
+	out, err := c.Settle(ctx, []driver.Settlement{{Ref: ds[0].Ref, Verb: driver.Ack}})
+	if err != nil || out[0].Err != nil {
+		t.Errorf("Settle: %v %v", out, err)
+	}
+}
+
+// others publishes over a client until the func that it returns is called, and
+// asserts that all of it is confirmed.
+func others(t *testing.T, c driver.Conn) (end func()) {
+	t.Helper()
+	const q = "refusals others"
+	if _, err := c.Declare(t.Context(), &driver.Topology{Queues: []driver.Queue{{Name: q}}}, false); err != nil {
+		t.Fatal(err)
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for n := 0; !isClosed(stop) || n == 0; n++ {
+			rs, err := c.Publish(t.Context(), []driver.Publishing{{Route: driver.Route{Key: q}, Message: &driver.Message{}, Mandatory: true}})
+			if err != nil || rs[0].Err != nil {
+				t.Errorf("message %d of another user: %v %v", n, rs, err)
+				return
+			}
+		}
+	}()
+	return func() {
+		close(stop)
+		<-done
 	}
 }
 

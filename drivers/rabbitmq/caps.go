@@ -52,6 +52,10 @@ func capabilities(props amqp.Table, kind QueueType) (driver.Caps, error) {
 	return capsOf(v, kind), nil
 }
 
+// orderNote says what is kept in order.
+const orderNote = "Only a queue with a single active consumer keeps its order when a connection or a node is lost; a failed attempt comes again behind what was read ahead. " +
+	"Policies that RabbitMQ has with another meaning are refused, and the error says which."
+
 // Profiles returns what queues on RabbitMQ have and assume.
 func Profiles() []driver.Profile {
 	urls := []string{"amqp://", "amqps://"}
@@ -67,11 +71,11 @@ func Profiles() []driver.Profile {
 	return []driver.Profile{
 		{
 			Title: "RabbitMQ, quorum queues", URLs: urls, Caps: capsOf(oldest, Quorum), Assumes: quorum,
-			Note: "From RabbitMQ 4.3 on a release is no attempt.",
+			Note: orderNote + " From RabbitMQ 4.3 on a release is no attempt.",
 		},
 		{
 			Title: "RabbitMQ, classic queues", URLs: urls, Caps: capsOf(oldest, Classic), Assumes: classic,
-			Note: "With queue_type=classic in the URL.",
+			Note: orderNote + " With queue_type=classic in the URL.",
 		},
 	}
 }
@@ -91,6 +95,8 @@ func capsOf(v version, kind QueueType) driver.Caps {
 		FIFO:             true,
 		ExchangeBindings: true,
 		Alternate:        true,
+		SingleActive:     true,
+		Priorities:       kind == Classic,                         // quorum queues of RabbitMQ 3 have none, those of 4.0 two, and those of 4.3 enough
 		FreeRelease:      kind == Classic || !v.less(freeRelease), // classic queues count nothing
 		OrderedRelease:   kind == Classic,
 		MinLease:         MinLease,

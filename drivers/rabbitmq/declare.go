@@ -25,6 +25,11 @@ type plan struct {
 // Declare implements driver.Conn. What the broker refuses half way is undone.
 func (c *conn) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]driver.Change, error) {
 	own := &driver.Topology{Exchanges: slices.Clone(t.Exchanges), Queues: slices.Clone(t.Queues), Bindings: slices.Clone(t.Bindings)}
+	for i := range own.Queues {
+		if err := refusePolicy(&own.Queues[i], fmt.Sprintf("queues[%d]", i), &c.caps); err != nil {
+			return nil, err
+		}
+	}
 	if err := own.Validate(&c.caps); err != nil {
 		return nil, err
 	}
@@ -60,6 +65,29 @@ func (c *conn) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]
 	}
 	return changes, nil
 }
+
+// refusePolicy says why a policy is refused that RabbitMQ has by the same name.
+func refusePolicy(q *driver.Queue, field string, caps *driver.Caps) error {
+	for _, p := range [...]struct {
+		used       bool
+		field, why string
+	}{
+		{q.MaxPriority > 0 && !caps.Priorities, "max_priority", "only classic queues (queue_type=classic) have enough of them"},
+		{q.MaxLength > 0, "max_length", whyNoBounds},
+		{q.MaxBytes > 0, "max_bytes", whyNoBounds},
+		{q.MessageTTL > 0, "message_ttl", "a failed attempt is a copy, whose time would begin anew, and what is behind others does not time out"},
+		{q.Expires > 0, "expires", "RabbitMQ would delete it while deliveries are being handled, unless somebody subscribes"},
+		{q.AutoDelete, "auto_delete", "RabbitMQ would delete it while deliveries are being handled"},
+		{q.Exclusive, "exclusive", "RabbitMQ ties it to one connection: a client has two, and makes new ones when they are lost"},
+	} {
+		if p.used {
+			return fmt.Errorf("%s.%s: %w: %s", field, p.field, lease.ErrUnsupported, p.why)
+		}
+	}
+	return nil
+}
+
+const whyNoBounds = "RabbitMQ does not count what is in flight, lets some more in, and what one of several queues refuses the others take"
 
 // checkQueue refuses what no RabbitMQ does in the way that is promised.
 func checkQueue(q *driver.Queue, field string) error {
@@ -335,6 +363,12 @@ func (c *conn) queueArgs(q *driver.Queue) amqp.Table {
 		if q.DeliveryLimit > 0 {
 			args["x-delivery-limit"] = int64(q.DeliveryLimit)
 		}
+	}
+	if q.MaxPriority > 0 { // of a classic queue, see capsOf
+		args["x-max-priority"] = int64(q.MaxPriority)
+	}
+	if q.SingleActive {
+		args["x-single-active-consumer"] = true
 	}
 	if d := q.DeadLetter; d != nil {
 		args["x-dead-letter-exchange"] = d.Exchange

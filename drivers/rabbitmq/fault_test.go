@@ -18,7 +18,7 @@ import (
 
 // faultsEnv is how often each fault happens; 2 without it:
 //
-//	LOCKKEEPER_RABBITMQ_FAULTS=50 go test -run 'Killed|Cut|BlackHole' -timeout 60m -v ./drivers/rabbitmq
+//	LOCKKEEPER_RABBITMQ_FAULTS=50 go test -run 'Killed|Cut|BlackHole|Delay' -timeout 60m -v ./drivers/rabbitmq
 const faultsEnv = "LOCKKEEPER_RABBITMQ_FAULTS"
 
 func times(t *testing.T) int {
@@ -106,6 +106,24 @@ func TestBlackHole(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestDelay has everything arrive late, and later each time. What is half a
+// heartbeat late cuts no connection.
+func TestDelay(t *testing.T) {
+	t.Parallel()
+	p := drivertest.NewProxy(t, realserver.SharedRabbitMQ(t).Addr())
+	url := "amqp://" + p.Addr() + fast
+	pub, sub := openBroker(t, url), openBroker(t, url)
+	tr := newTraffic(t, pub, "delay")
+	tr.run(pub, sub, func() {
+		for i := range 2 * times(t) {
+			p.Delay(time.Duration(10+40*(i%5)) * time.Millisecond)
+			tr.progress(2 * publishBatch)
+		}
+		p.Delay(0)
+		tr.progress(publishBatch)
+	})
 }
 
 // TestDeadConnection: what a lost connection delivered is not held any more, and

@@ -27,6 +27,7 @@ type inbox struct {
 
 	open    atomic.Int64 // deliveries that are not settled
 	retired atomic.Bool  // to be closed when there are none
+	single  *single      // whose it is, or nil
 
 	mu     sync.Mutex // held while the broker is told about deliveries
 	why    *amqp.Error
@@ -200,6 +201,9 @@ func (in *inbox) back(tag uint64, failing bool) error {
 // settled notes that so many deliveries are settled, and closes a channel that
 // waited for that.
 func (c *conn) settled(in *inbox, n int) {
+	if in.single != nil {
+		in.single.hear()
+	}
 	if in.open.Add(int64(-n)) <= 0 && in.retired.Load() {
 		c.work.Start(in.close)
 	}

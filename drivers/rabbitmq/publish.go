@@ -80,7 +80,7 @@ func (c *conn) addressDelayed(ctx context.Context, p *driver.Publishing, delay t
 		if !p.Mandatory {
 			return parcel{nowhere: true}, nil
 		}
-		return parcel{}, driver.ErrUnroutable
+		return parcel{}, fmt.Errorf("queue %q: %w", p.Route.Key, driver.ErrUnroutable)
 	}
 	if err != nil {
 		return parcel{}, err
@@ -158,7 +158,7 @@ func (p *parcel) confirmed(ok bool) driver.Receipt {
 	case p.returned && p.optional, p.nowhere:
 		return driver.Receipt{}
 	case p.returned:
-		return driver.Receipt{Err: driver.ErrUnroutable}
+		return driver.Receipt{Err: fmt.Errorf("exchange %q, key %q: %w", p.exchange, p.key, driver.ErrUnroutable)}
 	case !ok:
 		return driver.Receipt{Err: fmt.Errorf("the broker did not take the message: %w", lease.ErrUnknown)}
 	}

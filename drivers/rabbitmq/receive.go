@@ -27,7 +27,7 @@ func (c *conn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.
 	if err != nil {
 		return nil, err
 	}
-	if own.Ahead > 0 {
+	if own.Ahead > 0 || s.spec.SingleActive {
 		ds, err := s.follow(ctx, &own)
 		return ds, s.gone(err)
 	}

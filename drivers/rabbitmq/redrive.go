@@ -28,6 +28,11 @@ func (c *conn) Redrive(ctx context.Context, r *driver.RedriveRequest) (int64, er
 			return 0, err
 		}
 	}
+	if s, err := c.source(ctx, r.Queue); err != nil {
+		return 0, err
+	} else if s.spec.SingleActive {
+		return 0, fmt.Errorf("redrive from queue %q, which has a single active consumer: %w", r.Queue, lease.ErrUnsupported)
+	}
 	most := r.Max
 	if most == 0 {
 		most = driver.MaxRedrive

@@ -279,6 +279,11 @@ func (c *conn) tell(hs []*held, fates []fate, outcomes []driver.Outcome) {
 		}
 		switch step := fates[i].step; step {
 		case toRelease, toFail:
+			if g := h.inbox.single; g != nil && step == toRelease {
+				g.release(h)
+				c.settled(h.inbox, 1)
+				continue
+			}
 			if err := h.inbox.back(h.tag, step == toFail); err != nil {
 				lost(i)
 			}

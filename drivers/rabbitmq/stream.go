@@ -20,6 +20,8 @@ type stream struct {
 	msgs  <-chan amqp.Delivery
 	left  chan struct{} // closed when the consumer was detached
 
+	single *single // or nil
+
 	turn  chan struct{} // holds a token while nobody reads msgs; guards the rest
 	spare *amqp.Delivery
 	timer *time.Timer
@@ -38,17 +40,35 @@ const maxAhead = 65535
 
 // follow reads from the consumer's subscription.
 func (s *source) follow(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
-	end := time.Now().Add(r.Wait)
+	wait := r.Wait
+	if s.spec.SingleActive {
+		wait = max(wait, singleWait)
+	}
+	end := time.Now().Add(wait)
 	for {
 		st, err := s.stream(ctx, r, end)
 		if st == nil || err != nil {
 			return nil, err
 		}
+		if st.single != nil && !st.single.enter() {
+			return nil, nil
+		}
 		ds, more, err := st.next(ctx, r, end)
+		if st.single != nil {
+			st.single.leave()
+		}
 		if len(ds) > 0 || err != nil || !more {
 			return ds, err
 		}
 	}
+}
+
+// ahead is the prefetch for a consumer.
+func (s *source) ahead(r *driver.ReceiveRequest) int {
+	if r.Ahead == 0 { // of a queue with a single active consumer
+		return max(singleAhead, r.Max)
+	}
+	return min(r.Ahead, maxAhead)
 }
 
 // stream returns the consumer's subscription, and makes it if there is none or
@@ -62,14 +82,18 @@ func (s *source) stream(ctx context.Context, r *driver.ReceiveRequest, end time.
 	o := s.openings[r.Consumer]
 	if o == nil {
 		o = &opening{done: make(chan struct{})}
-		if !s.c.work.Start(func() { s.openStream(o, r.Consumer, min(r.Ahead, maxAhead)) }) {
+		if !s.c.work.Start(func() { s.openStream(o, r.Consumer, s.ahead(r)) }) {
 			s.waitingM.Unlock()
 			return nil, lease.ErrClosed
 		}
 		s.openings[r.Consumer] = o
 	}
 	s.waitingM.Unlock()
-	timer := time.NewTimer(time.Until(end))
+	left := time.Until(end)
+	if s.spec.SingleActive { // who comes first is active: it must have its place
+		left = max(left, s.c.o.Timeout)
+	}
+	timer := time.NewTimer(left)
 	defer timer.Stop()
 	select {
 	case <-o.done:
@@ -124,6 +148,10 @@ func (s *source) subscribeAhead(consumer string, ahead int) (*stream, error) {
 	}
 	st.timer.Stop()
 	st.turn <- struct{}{}
+	if s.spec.SingleActive {
+		st.single = newSingle(st)
+		in.single = st.single
+	}
 	return st, nil
 }
 
@@ -137,9 +165,17 @@ func (st *stream) next(ctx context.Context, r *driver.ReceiveRequest, end time.T
 		return nil, false, nil
 	}
 	defer func() { st.turn <- struct{}{} }()
-	first, ok, err := st.first(ctx, end)
+	if isClosed(st.left) {
+		return nil, false, nil
+	}
+	if st.single != nil {
+		if ds := st.single.retake(r); len(ds) > 0 {
+			return ds, true, nil
+		}
+	}
+	first, ok, more, err := st.first(ctx, end)
 	if !ok {
-		return nil, false, err
+		return nil, more, err
 	}
 	size := len(first.Body)
 	if d, ok := st.s.admit(st.inbox, &first, r.Lease); ok {
@@ -166,11 +202,15 @@ func (st *stream) next(ctx context.Context, r *driver.ReceiveRequest, end time.T
 	return ds, true, nil
 }
 
-// first waits for a message.
-func (st *stream) first(ctx context.Context, end time.Time) (d amqp.Delivery, ok bool, err error) {
+// first waits for a message; more: none came, but one was released.
+func (st *stream) first(ctx context.Context, end time.Time) (d amqp.Delivery, ok, more bool, err error) {
 	if st.spare != nil {
 		d, st.spare = *st.spare, nil
-		return d, true, nil
+		return d, true, false, nil
+	}
+	var back <-chan struct{}
+	if st.single != nil {
+		back = st.single.back
 	}
 	select {
 	case d, ok = <-st.msgs: // most often
@@ -179,23 +219,25 @@ func (st *stream) first(ctx context.Context, end time.Time) (d amqp.Delivery, ok
 		defer st.timer.Stop()
 		select {
 		case d, ok = <-st.msgs:
+		case <-back:
+			return d, false, true, nil
 		case <-st.timer.C:
-			return d, false, nil
+			return d, false, false, nil
 		case <-st.left:
-			return d, false, nil
+			return d, false, false, nil
 		case <-ctx.Done():
-			return d, false, context.Cause(ctx)
+			return d, false, false, context.Cause(ctx)
 		case <-st.s.c.ctx.Done():
-			return d, false, lease.ErrClosed
+			return d, false, false, lease.ErrClosed
 		}
 	}
 	switch {
 	case ok:
-		return d, true, nil
+		return d, true, false, nil
 	case isClosed(st.left):
-		return d, false, nil
+		return d, false, false, nil
 	}
-	return d, false, st.ended()
+	return d, false, false, st.ended()
 }
 
 // ended says why nothing comes any more. A broker ends a subscription alone, and
@@ -217,6 +259,10 @@ func (st *stream) ended() error {
 // stays until what was given is settled.
 func (st *stream) detach() {
 	close(st.left)
+	if st.single != nil {
+		st.single.end()
+		return
+	}
 	if err := st.inbox.ch.Cancel(st.tag, false); err != nil {
 		return // it was lost, and all has gone back
 	}

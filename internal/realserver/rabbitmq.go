@@ -35,12 +35,15 @@ type RabbitMQ struct {
 	*Server
 	name    string
 	network *erlangNetwork
+
+	SecureAddr string // where SharedRabbitMQ listens with TLS
+	CA         string // file with what signed its certificate
 }
 
 // SharedRabbitMQ returns the one broker that all tests of a package use.
 func SharedRabbitMQ(t testing.TB) *RabbitMQ {
 	t.Helper()
-	return once(t, "rabbitmq", func(t testing.TB) *RabbitMQ { t.Helper(); return StartRabbitMQ(t) })
+	return once(t, "rabbitmq", func(t testing.TB) *RabbitMQ { t.Helper(); return startRabbitMQTLS(t) })
 }
 
 // StartRabbitMQ starts a broker. settings are further lines of its

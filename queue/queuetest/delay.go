@@ -136,7 +136,7 @@ func delayMany(s *suite) {
 	}
 	s.publish(to(q), ms...)
 	seen := make(map[string]bool)
-	for _, d := range s.receive(q, n) {
+	for _, d := range s.receiveMany(q, n) {
 		if b := string(d.Message.Body); seen[b] {
 			s.Fatalf("%q came twice", b)
 		}

@@ -177,15 +177,26 @@ func (s *suite) receive(q string, n int) []driver.Delivery {
 // receiveFor does so with a lease of ttl.
 func (s *suite) receiveFor(q string, n int, ttl time.Duration) []driver.Delivery {
 	s.Helper()
+	return s.collect(driver.ReceiveRequest{Queue: q, Consumer: "suite", Lease: ttl}, n)
+}
+
+// receiveMany is receive for all that is in q: it reads ahead, for some backends
+// need a round trip for each message otherwise.
+func (s *suite) receiveMany(q string, n int) []driver.Delivery {
+	s.Helper()
+	return s.collect(driver.ReceiveRequest{Queue: q, Consumer: "suite", Ahead: n}, n)
+}
+
+func (s *suite) collect(r driver.ReceiveRequest, n int) []driver.Delivery {
+	s.Helper()
 	var all []driver.Delivery
 	end := time.Now().Add(s.h.Patience)
 	for len(all) < n {
 		left := time.Until(end)
 		if left <= 0 {
-			s.Fatalf("got %d of %d messages from %s in %v", len(all), n, q, s.h.Patience)
+			s.Fatalf("got %d of %d messages from %s in %v", len(all), n, r.Queue, s.h.Patience)
 		}
-		r := s.request(q, min(n-len(all), driver.MaxReceive))
-		r.Lease, r.Wait = ttl, left
+		r.Max, r.Wait = min(n-len(all), driver.MaxReceive), left
 		all = append(all, s.fetch(r)...)
 	}
 	return all
