@@ -90,14 +90,14 @@ func TestFreeNameCosts(t *testing.T) {
 }
 
 // TestNothingIsLeft locks and releases names, 100,000 of them with
-// LOCKKEEPER_NAMES=100000; after Close the server has no key, no lease and no
+// LOCKKEEPER_LEAK_NAMES=100000; after Close the server has no key, no lease and no
 // watch of it.
 func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	s := realserver.StartEtcd(t)
 	ctx := lasting(t)
 	c := openURL(t, quick(s.Addr()))
-	drivertest.UseNames(ctx, t, c, many(t, "LOCKKEEPER_NAMES", 1000), 64)
+	drivertest.UseNames(ctx, t, c, many(t, "LOCKKEEPER_LEAK_NAMES", 1000), 64)
 	if err := c.Close(); err != nil {
 		t.Error(err)
 	}
