@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -22,7 +23,7 @@ type call struct {
 	keys   []string
 	args   []any
 
-	behind *call // is sent right behind it; nil: none
+	next *call // a waiter's attempt that a release takes along; nil: none
 
 	server *server
 	taken  bool // a lane has it; under server.mu
@@ -76,10 +77,6 @@ func (c *conn) start(ctx context.Context, k *call) error {
 		s.lanes++
 	}
 	s.line = append(s.line, k)
-	if k.behind != nil {
-		k.behind.server = s
-		s.line = append(s.line, k.behind)
-	}
 	return nil
 }
 
@@ -124,6 +121,29 @@ func (c *conn) redirect(ctx context.Context, k *call) error {
 	return classify(k.err, false)
 }
 
+// Why an attempt that a release took along has no answer.
+var (
+	errNotSent = errors.New("the release was given up")
+	errInVain  = errors.New("it was not the turn of the first waiter")
+)
+
+// settleNext gives the attempt that came along its part of the answer. After an
+// error it may have been granted: it is made again, with the same id.
+func (k *call) settleNext() {
+	n := k.next
+	switch {
+	case n == nil:
+		return
+	case k.err != nil:
+		n.err = k.err
+	case len(k.reply) > 1:
+		n.reply = k.reply[1:]
+	default:
+		n.err = errInVain
+	}
+	close(n.done)
+}
+
 // serverFor finds the server of a key.
 func (c *conn) serverFor(ctx context.Context, key string) (*server, error) {
 	client := c.single
@@ -154,6 +174,9 @@ func (s *server) lane() {
 		for _, k := range batch {
 			close(k.done)
 		}
+		for _, k := range batch { // last, so that they run first
+			k.settleNext()
+		}
 	}
 }
 
@@ -166,10 +189,13 @@ func (s *server) next() []*call {
 		k := s.line[0]
 		s.line[0] = nil
 		s.line = s.line[1:]
-		if !k.left {
-			k.taken = true
-			batch = append(batch, k)
+		if k.left {
+			k.err = errNotSent
+			k.settleNext()
+			continue
 		}
+		k.taken = true
+		batch = append(batch, k)
 	}
 	if len(batch) == 0 {
 		s.lanes--

@@ -280,7 +280,7 @@ func (c *conn) Release(ctx context.Context, refs []driver.Ref) ([]driver.Outcome
 		return nil, err
 	}
 	return c.each(ctx, refs, releaseScript, func(r *driver.Ref, token string) []any {
-		return []any{r.Holder, token, ""}
+		return []any{r.Holder, token}
 	})
 }
 
@@ -299,7 +299,7 @@ func (c *conn) each(ctx context.Context, refs []driver.Ref, s *script, args func
 		var next *ahead
 		if s == releaseScript {
 			if next = c.wakes.first(refs[i].Name); next != nil {
-				k.behind, k.args[2] = next.call, next.word
+				k.next, k.args = next.call, append(k.args[:2], next.call.args...)
 			}
 		}
 		if outcomes[i].Err = c.start(ctx, k); outcomes[i].Err == nil {

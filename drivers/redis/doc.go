@@ -77,10 +77,10 @@
 //
 // A grant that was waited for costs three scripts, whatever the length of the
 // line, besides the looks. Where the first waiter of a client is the head of the
-// line, the client's release takes its attempt along in one pipeline: nobody need
-// be called, and the hand-over is one exchange with the server. That is tried
-// with what the client knows of its own waiters, and given up for a while when
-// others are in between.
+// line, the client's release takes its attempt along: the script that releases
+// also grants, nobody need be called, and the hand-over is one script. That is
+// tried with what the client knows of its own waiters, and given up for a while
+// when others are in between.
 //
 // # Watching
 //

@@ -66,6 +66,8 @@ var (
 	acquireText string
 	//go:embed lua/renew.lua
 	renewText string
+	//go:embed lua/release_next.lua
+	releaseNextText string
 	//go:embed lua/release_alone.lua
 	releaseAloneText string
 	//go:embed lua/release.lua
@@ -86,14 +88,14 @@ type script struct{ text, sha string }
 var (
 	acquireScript  = newScript(acquireFreeText, acquireText)
 	renewScript    = newScript("", renewText)
-	releaseScript  = newScript(releaseAloneText, releaseText)
+	releaseScript  = newScript(releaseNextText+releaseAloneText, releaseText)
 	cancelScript   = newScript("", cancelText)
 	revokeScript   = newScript("", revokeText)
 	setValueScript = newScript("", setValueText)
 	describeScript = newScript("", describeText)
 )
 
-// newScript puts a script together: a short way that may return, what all
+// newScript puts a script together: short ways that may return, what all
 // have in common, and the long way.
 func newScript(short, long string) *script {
 	text := constants.Replace(short + preludeText + long)

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lockkeeper/lockkeeper/lease"
@@ -47,18 +48,17 @@ func (c *conn) Wait(ctx context.Context, r *driver.Request, _ *driver.Ticket) (*
 }
 
 // ahead is the next attempt of a Wait, made ready before it is due: a release of
-// this client takes it along, right behind it, if the waiter is the first of
-// this client's. So a hand-over within a client is one exchange with the server.
+// this client takes it along if the waiter is the first of this client's. So a
+// hand-over within a client is one script.
 type ahead struct {
 	call  *call
-	word  string    // how the waiter would be called: the channel and the word
 	began time.Time // the Wait
 	sent  time.Time // zero: it was not; under wakes.mu
 }
 
 // ahead makes an attempt ready; nil: there is none.
 func (c *conn) ahead(r *driver.Request, w *waiter) *ahead {
-	if len(r.More) > 0 || c.waitReplicas > 0 { // then there is more to it
+	if len(r.More) > 0 || r.Mode != driver.Exclusive || c.waitReplicas > 0 { // then there is more to it
 		return nil
 	}
 	k, err := c.attempt(r, w)
@@ -66,7 +66,7 @@ func (c *conn) ahead(r *driver.Request, w *waiter) *ahead {
 		return nil
 	}
 	k.done = make(chan struct{})
-	return &ahead{call: k, word: c.wakes.channel + w.word, began: time.Now()}
+	return &ahead{call: k, began: time.Now()}
 }
 
 // done is closed when the attempt was answered.
@@ -80,12 +80,14 @@ func (a *ahead) done() <-chan struct{} {
 // brought returns the grant of an attempt that a release took along; nil: the
 // waiter attempts again by itself.
 func (c *conn) brought(r *driver.Request, w *waiter, a *ahead) *driver.Grant {
+	if errors.Is(a.call.err, errInVain) {
+		c.wakes.missed(r.Name)
+	}
 	if a.call.err != nil {
 		return nil
 	}
 	g, _, err := c.acquired(r, w, a.call)
 	if g == nil || err != nil {
-		c.wakes.missed(r.Name)
 		return nil
 	}
 	c.wakes.met(claimOf(r))
@@ -94,7 +96,7 @@ func (c *conn) brought(r *driver.Request, w *waiter, a *ahead) *driver.Grant {
 }
 
 // first returns the attempt of the first of this client's waiters for a name,
-// to be sent right behind a release; nil if there is none. Where others' waiters
+// to be sent along with a release; nil if there is none. Where others' waiters
 // come first that is in vain, so that it is then left out for some time.
 func (w *wakes) first(name string) *ahead {
 	w.mu.Lock()

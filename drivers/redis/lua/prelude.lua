@@ -162,9 +162,8 @@ local function record(n, number, keep)
 end
 
 -- wake calls the head of the line if there is room for it. From then on it
--- has GRACE to answer. It is called once, unless again is given, and not at all
--- if it has the word of one that comes by itself.
-local function wake(n, again, word)
+-- has GRACE to answer. It is called once, unless again is given.
+local function wake(n, again)
   if not n.head or not isOpen(n) then return end
   local w = readWaiter(call('HGET', n.W, n.head))
   if not w then -- evicted: it comes back with its ticket
@@ -174,7 +173,7 @@ local function wake(n, again, word)
   if not fits(n, w.mode) then return end
   if not again and tonumber(call('ZSCORE', n.L, n.head) or 0) <= now + GRACE then return end
   call('ZADD', n.L, now + GRACE, n.head)
-  if w.channel .. w.word ~= word then call('PUBLISH', w.channel, w.word) end
+  call('PUBLISH', w.channel, w.word)
 end
 
 -- take ends one grant.

@@ -7,7 +7,7 @@ if v[1] == '1' and (v[2] or '0') == '0' and v[5] and string.sub(v[5], 1, #ARGV[2
   local clock = redis.call('TIME')
   if v[3] + 0 >= clock[1] * 1000000 + clock[2] then
     redis.call('DEL', KEYS[1])
-    if redis.call('PUBSUB', 'NUMSUB', ARGV[4])[2] > 0 then redis.call('PUBLISH', ARGV[4], KEYS[1]) end
+    if redis.call('PUBSUB', 'NUMSUB', ARGV[#ARGV])[2] > 0 then redis.call('PUBLISH', ARGV[#ARGV], KEYS[1]) end
     return {$RELEASED}
   end
 end
