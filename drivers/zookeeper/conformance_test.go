@@ -78,8 +78,12 @@ func TestEnsemble(t *testing.T) {
 		Open: func(t testing.TB) driver.Conn { return openURL(t, urlOf(e.Addrs()...)) },
 		Restart: func(t testing.TB) {
 			leader, _ := e.Leader(t)
-			leader.Restart(t)
-			e.AwaitAll(t)
+			leader.Kill(t)
+			t.Cleanup(func() {
+				leader.Start(t)
+				e.AwaitAll(t)
+			})
+			e.Leader(t) // of the others, who go on with all that was stored
 		},
 		ShortTTL: suiteTTL,
 		Waiters:  suiteWaiters,

@@ -84,8 +84,9 @@
 // that it writes nothing where it has no hope.
 //
 // The place of a waiter stays while its session lives and its client asks for
-// it: one that nobody asks for is given up after the session's time-out. A
-// ticket whose claim is gone begins at the end of the line.
+// it: one that nobody asks for is given up after the session's time-out, which
+// begins anew when the servers were away. A ticket whose claim is gone begins at
+// the end of the line.
 //
 // # What is assumed
 //

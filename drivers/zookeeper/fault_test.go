@@ -251,3 +251,44 @@ func TestServerRestart(t *testing.T) {
 		URL: urlOf(s.Addr()), Name: "restart", TTL: 10 * time.Second, Kill: func() { s.Restart(t) },
 	}.Run(t)
 }
+
+// TestPlaceOutlivesAnOutage: a waiter that nobody asks for is given up after its
+// session's time-out, which begins when its client has reached a server again.
+func TestPlaceOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	ctx := drivertest.Bounded(t)
+	c := drivertest.OpenConn(t, scheme+"://"+realserver.SharedZooKeeper(t).Addr()+quickQuery).(*conn)
+	r := &driver.Request{Name: drivertest.Fresh(t), Holder: "holder", TTL: time.Minute}
+	if _, _, err := c.Acquire(ctx, r); err != nil {
+		t.Fatal(err)
+	}
+	connected := func(at time.Time) {
+		c.link.mu.Lock()
+		defer c.link.mu.Unlock()
+		c.link.since = at
+	}
+	connected(time.Now().Add(time.Hour)) // later than anything here
+	w := &driver.Request{Name: r.Name, Holder: "waiter", TTL: time.Minute, Queue: true}
+	if _, ticket, err := c.Acquire(ctx, w); err != nil || ticket == nil {
+		t.Fatal(ticket, err)
+	}
+	k := placeKey{w.Name, w.Holder}
+	ends := func() time.Time {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.places[k] == nil {
+			t.Fatal("the place is given up")
+		}
+		return c.places[k].until
+	}
+	drivertest.Until(ctx, t, "its time is longer", func() bool { return time.Until(ends()) > time.Minute })
+	connected(time.Now().Add(-time.Hour))
+	c.mu.Lock()
+	p := c.places[k]
+	c.mu.Unlock()
+	c.last(p, 0)
+	drivertest.Until(ctx, t, "the place is given up", func() bool {
+		infos, err := c.List(ctx, &driver.ListRequest{Name: r.Name})
+		return err == nil && len(infos) == 1 && infos[0].Waiting == 0
+	})
+}

@@ -43,6 +43,7 @@ type link struct {
 
 	mu      sync.Mutex
 	granted time.Duration // the session's time-out
+	since   time.Time     // when that was granted last
 	err     error         // of the last attempt
 	cut     bool          // nothing is dialled any more
 	wire    *wire         // the connection there is
@@ -83,6 +84,13 @@ func (l *link) lastError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.err
+}
+
+// up returns for how long there has been a connection, or was.
+func (l *link) up() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.since)
 }
 
 func (l *link) session() time.Duration {
@@ -150,7 +158,7 @@ func (l *link) connected(session time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if session > 0 { // else the session has expired
-		l.granted = session
+		l.granted, l.since = session, time.Now()
 	}
 	l.err = nil
 }

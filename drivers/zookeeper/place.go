@@ -124,6 +124,9 @@ func (c *conn) ripen(p *place) {
 		defer c.exit(p)
 		c.mu.Lock()
 		left, waits := time.Until(p.until), p.waits
+		if !p.granted && (p.watch != nil || !p.recheck.IsZero()) {
+			left = max(left, c.patience())
+		}
 		p.ending = left <= 0 && waits == 0 // from here on a renewal does not find it
 		c.mu.Unlock()
 		switch {
@@ -153,6 +156,15 @@ func (c *conn) ripen(p *place) {
 			c.last(p, retryEvery) // until it is gone
 		}
 	})
+}
+
+// patience is what is left of the time that a waiter has to be asked for again
+// after the servers were away, as those who could ask were cut off as well.
+func (c *conn) patience() time.Duration {
+	if c.link == nil {
+		return 0
+	}
+	return c.session - c.link.up()
 }
 
 // reached reports whether the servers answer, and at once.
@@ -200,6 +212,9 @@ func (c *conn) remove(p *place, clean bool) error {
 // cannot be done now.
 func (c *conn) drop(p *place) {
 	if err := c.remove(p, true); err != nil && !errors.Is(err, errGone) {
+		c.mu.Lock()
+		p.watch, p.recheck = nil, time.Time{}
+		c.mu.Unlock()
 		c.last(p, retryEvery)
 	}
 }
