@@ -1,6 +1,7 @@
 package redis
 
 import (
+	"bytes"
 	"context"
 	"maps"
 	"strconv"
@@ -139,7 +140,7 @@ func checkGranted(ctx context.Context, t *testing.T, c *conn, r *driver.Request,
 			continue
 		}
 		if g.Token != token || g.TTL != r.TTL || g.Remaining > r.TTL || g.Remaining < r.TTL/2 ||
-			!maps.Equal(g.Meta, r.Meta) || string(g.Value) != string(r.Value) {
+			!maps.Equal(g.Meta, r.Meta) || !bytes.Equal(g.Value, r.Value) {
 			t.Errorf("stored is %+v; want token %d and %+v", g, token, r)
 		}
 		if again, _, err := c.Acquire(ctx, r); err != nil || again == nil || again.Token != token {
