@@ -61,7 +61,7 @@ func (c *conn) Acquire(ctx context.Context, r *driver.Request) (*driver.Grant, *
 		c.waiters.forget(a.claim)
 	}
 	if err == nil {
-		c.doubts.settle(c, a.claim)
+		c.doubts.settle(c, r)
 	}
 	return g, t, err
 }

@@ -24,7 +24,7 @@ const houseEvery = time.Second
 type doubt struct {
 	leases []clientv3.LeaseID // that its grants would hang on
 	orders []int64            // places it may have
-	names  []string           // once it is cancelled
+	names  []string           // once it is cancelled, or was answered
 	since  time.Time
 }
 
@@ -34,7 +34,7 @@ type doubt struct {
 type doubts struct {
 	mu       sync.Mutex
 	open     map[claim]*doubt
-	canceled map[claim]*doubt // places only
+	canceled map[claim]*doubt // or answered: places only
 }
 
 func newDoubts() *doubts { return &doubts{open: map[claim]*doubt{}, canceled: map[claim]*doubt{}} }
@@ -84,15 +84,30 @@ func (d *doubts) found(k claim, s *snapshot) {
 }
 
 // settle is called when an attempt was answered: what is still in doubt must
-// not happen any more.
-func (d *doubts) settle(c *conn, k claim) {
-	d.mu.Lock()
-	in := d.open[k]
-	delete(d.open, k)
-	d.mu.Unlock()
-	if in != nil {
-		c.leases.lose(in.leases...)
+// not happen any more. A place that is taken behind that one's grant would be
+// in everybody's way, with nobody to wait in it.
+func (d *doubts) settle(c *conn, r *driver.Request) {
+	k := claimOf(r)
+	in := d.take(k)
+	if in == nil {
+		return
 	}
+	c.leases.lose(in.leases...)
+	if n := len(in.orders); n > 1 || n == 1 && in.orders[0] != c.waiters.placeOf(k) {
+		d.late(k, in, r)
+	}
+}
+
+// late has places that may be taken yet looked after. They are removed whenever
+// the request is in no line.
+func (d *doubts) late(k claim, in *doubt, r *driver.Request) {
+	in.names, in.since = namesOf(r), time.Now()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if before := d.canceled[k]; before != nil {
+		in.orders = append(in.orders, before.orders...)
+	}
+	d.canceled[k] = in
 }
 
 // take returns and forgets what is in doubt.
@@ -122,10 +137,7 @@ func (c *conn) Cancel(ctx context.Context, r *driver.Request) error {
 			return fmt.Errorf("%w: %d leases of attempts without an answer could not be revoked", lease.ErrUnavailable, len(left))
 		}
 		if len(in.orders) > 0 {
-			in.names, in.since = namesOf(r), time.Now()
-			c.doubts.mu.Lock()
-			c.doubts.canceled[k] = in
-			c.doubts.mu.Unlock()
+			c.doubts.late(k, in, r)
 		}
 	}
 	for range maxRaces {
@@ -229,7 +241,7 @@ func (c *conn) keepHouse() {
 	}
 }
 
-// due returns the cancelled requests to be looked after, and forgets what is
+// due returns the requests that are over and to be looked after, and forgets what is
 // too old, or has not been heard of again.
 func (d *doubts) due(c *conn) map[claim]*doubt {
 	d.mu.Lock()

@@ -85,6 +85,17 @@ func (ws *waiters) has(k claim) bool {
 	return ws.all[k] != nil
 }
 
+// placeOf returns the number of the place that a request has, 0 if it is in no
+// line.
+func (ws *waiters) placeOf(k claim) int64 {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if w := ws.all[k]; w != nil {
+		return w.order
+	}
+	return 0
+}
+
 // register notes that a request is in a line.
 func (ws *waiters) register(a *acquiring) {
 	ws.mu.Lock()
