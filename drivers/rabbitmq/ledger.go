@@ -16,7 +16,11 @@ type ledger struct {
 const wordBits = 64
 
 // decide notes that a delivery is decided: nothing will be asked of it any more.
+// One that is decided again is handed back after its ack could not be sent.
 func (l *ledger) decide(tag uint64) {
+	if tag <= l.low {
+		return
+	}
 	i := tag - 1 - l.low
 	for uint64(len(l.past)) <= i/wordBits {
 		l.past = append(l.past, 0)

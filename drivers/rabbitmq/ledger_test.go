@@ -85,3 +85,18 @@ func TestLedgerStalled(t *testing.T) {
 		t.Errorf("the first at last: up to %d, %v, %v, mark %d", upTo, multiple, single, l.mark())
 	}
 }
+
+// TestLedgerTwice: a delivery that is decided again, as when an ack of it failed
+// and it is handed back, is none the more decided, also if all around it are.
+func TestLedgerTwice(t *testing.T) {
+	t.Parallel()
+	var l ledger
+	for tag := uint64(1); tag <= 2*wordBits; tag++ {
+		l.decide(tag)
+		l.decide(tag)
+	}
+	l.decide(1)
+	if l.mark() != 2*wordBits || len(l.past) > 0 {
+		t.Errorf("mark %d, %d words are kept", l.mark(), len(l.past))
+	}
+}

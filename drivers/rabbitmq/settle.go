@@ -175,6 +175,10 @@ func (c *conn) finish(ctx context.Context, hs []*held, sts []*driver.Settlement)
 	fates := make([]fate, len(hs))
 	var copies []int
 	for i, h := range hs {
+		if h.inbox.dead() { // it went back with the channel: a copy would be one more
+			outcomes[i].Err = lease.ErrNotHeld
+			continue
+		}
 		fates[i] = h.decide(sts[i])
 		if fates[i].step >= toDelay {
 			copies = append(copies, i)
