@@ -19,7 +19,7 @@ import (
 //	taken     -> abandoned  its caller went away; the engine drops it
 //	posted                  nobody waits for it
 //
-// One that has a finisher is never withdrawn or abandoned.
+// One that has a finisher is withdrawn or abandoned by giveUp only.
 type call struct {
 	cmd   machine.Command
 	err   error         // of the engine; a command has its own error
@@ -31,14 +31,19 @@ type call struct {
 	orphaned func(machine.Command)
 
 	// to, if not nil, is told instead of a caller that waits.
-	to finisher
+	to   finisher
+	kept bool // by who may give it up: it is not used again
 
 	prev, next *call // in core.waiting
 }
 
 // finisher is told, by the syncer, that its command is durable, or as an error
-// what do would return. It must not block.
-type finisher interface{ finished(err error) }
+// what do would return; and flushed, when all of the round have been told. It
+// must not block.
+type finisher interface {
+	finished(err error)
+	flush()
+}
 
 const (
 	queued uint32 = iota
@@ -59,6 +64,9 @@ func newCall(cmd machine.Command, state uint32) *call {
 }
 
 func (k *call) free() {
+	if k.kept {
+		return
+	}
 	k.cmd, k.err, k.orphaned, k.to = nil, nil, nil, nil
 	calls.Put(k)
 }
@@ -72,31 +80,40 @@ func (k *call) take() bool {
 	return false
 }
 
-// complete hands a call that was taken back to its caller.
-func (k *call) complete(err error) {
+// complete hands a call that was taken back to its caller. A finisher that was
+// told is returned, to be flushed.
+func (k *call) complete(err error) finisher {
 	if k.err == nil {
 		k.err = err
 	}
 	if k.state.CompareAndSwap(taken, done) {
 		if k.to == nil {
 			k.ready <- struct{}{}
-			return
+			return nil
 		}
 		to, err := k.to, k.err
 		k.free()
 		to.finished(err)
-		return
+		return to
 	}
 	if k.orphaned != nil && k.err == nil {
 		k.orphaned(k.cmd)
 	}
 	k.free()
+	return nil
+}
+
+// end completes a call by itself.
+func (k *call) end(err error) {
+	if to := k.complete(err); to != nil {
+		to.flush()
+	}
 }
 
 // refuse completes a call that was not decided.
 func (k *call) refuse(err error) {
 	if k.take() {
-		k.complete(err)
+		k.end(err)
 	}
 }
 
@@ -135,18 +152,31 @@ func (c *core) do(ctx context.Context, stop <-chan struct{}, cmd machine.Command
 
 // start is do without the wait, and without an end before the outcome.
 func (c *core) start(stop <-chan struct{}, cmd machine.Command, to finisher) {
-	select {
-	case <-stop:
-		to.finished(lease.ErrClosed)
-		return
-	default:
-	}
 	k := newCall(cmd, queued)
 	k.to = to
-	if err := c.submit(k); err != nil {
-		k.free()
-		to.finished(err)
+	c.begin(stop, k)
+}
+
+// begin submits a call that has a finisher.
+func (c *core) begin(stop <-chan struct{}, k *call) {
+	err := lease.ErrClosed
+	select {
+	case <-stop:
+	default:
+		err = c.submit(k)
 	}
+	if err != nil {
+		k.refuse(err)
+	}
+}
+
+// giveUp is leave for a call that has a finisher, and is kept: if it is left,
+// the finisher is not told.
+func (k *call) giveUp() (left, known bool) {
+	if k.state.CompareAndSwap(queued, withdrawn) {
+		return true, true
+	}
+	return k.state.CompareAndSwap(taken, abandoned), false
 }
 
 // leave gives the call up to the engine. left is false if it was done before,

@@ -17,6 +17,8 @@ type conn struct {
 
 	once sync.Once
 	gone chan struct{}
+
+	waits startedWaits
 }
 
 // connect makes a connection; on a closed engine it is one whose calls fail.
@@ -34,7 +36,12 @@ func (e *Engine) connect(owner bool) *conn {
 	return c
 }
 
-func (c *conn) end() { c.once.Do(func() { close(c.gone) }) }
+func (c *conn) end() {
+	c.once.Do(func() {
+		close(c.gone)
+		c.waits.close() // no other begins any more
+	})
+}
 
 // Close implements Conn. There is no goroutine to wait for but the engine's.
 func (c *conn) Close() error {

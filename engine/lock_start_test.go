@@ -30,6 +30,8 @@ func (c told) Released(outcomes []lockdriver.Outcome, err error) {
 	c <- outcome{outcomes: outcomes, err: err}
 }
 
+func (told) Flush() {}
+
 // TestStartedCalls: what is begun without waiting has the outcomes that it
 // would have otherwise, and after a Close lease.ErrClosed.
 func TestStartedCalls(t *testing.T) {
@@ -83,6 +85,86 @@ func TestStartedCalls(t *testing.T) {
 	if got := <-acquired; !errors.Is(got.err, lease.ErrClosed) {
 		t.Errorf("after the engine was closed: %+v", got)
 	}
+}
+
+// queueUp gets a holder into the line of a name that is held.
+func queueUp(t *testing.T, c *lockConn, name, holder string) *lockdriver.Request {
+	t.Helper()
+	r := request(name, holder)
+	r.Queue = true
+	g, ticket, err := c.Acquire(t.Context(), r)
+	if g != nil || ticket == nil || err != nil {
+		t.Fatalf("an acquire of a held name: %+v, %+v, %v", g, ticket, err)
+	}
+	r.Ticket = ticket
+	return r
+}
+
+// TestStartedWaits: a wait that was begun is told its grant, or nothing once it
+// was stopped, and its place is kept then; a Close ends it with lease.ErrClosed.
+func TestStartedWaits(t *testing.T) {
+	core, _ := startOn(t, storetest.NewDisk())
+	c := lockConnOn(core)
+	held := acquire(t, c, "n", "h")
+	first, second := queueUp(t, c, "n", "first"), queueUp(t, c, "n", "second")
+	stopped, granted, closed := make(told, 1), make(told, 2), make(told, 1)
+	if w := c.StartWait(first, stopped); !w.Stop() || w.Stop() {
+		t.Error("a wait is not stopped once")
+	}
+	later := c.StartWait(second, granted)
+	c.StartWait(first, granted)
+	release(t, c, "n", "h", held.Token)
+	got := <-granted
+	if got.err != nil || got.grant == nil || got.grant.Token <= held.Token {
+		t.Fatalf("told %+v", got)
+	}
+	release(t, c, "n", "first", got.grant.Token) // fails if it is another's
+	if got := <-granted; got.err != nil || got.grant == nil {
+		t.Fatalf("told %+v", got)
+	}
+	if later.Stop() {
+		t.Error("a wait was stopped that had been told its grant")
+	}
+	c.StartWait(queueUp(t, c, "n", "third"), closed)
+	c.end()
+	if got := <-closed; !errors.Is(got.err, lease.ErrClosed) {
+		t.Errorf("told %+v", got)
+	}
+	if c.StartWait(first, closed).Stop() {
+		t.Error("a wait was stopped that was never begun")
+	}
+	if got := <-closed; !errors.Is(got.err, lease.ErrClosed) {
+		t.Errorf("told %+v", got)
+	}
+	if len(c.waits.all) != 0 || len(stopped) != 0 {
+		t.Errorf("%d waits are left; one that was stopped was told %d times", len(c.waits.all), len(stopped))
+	}
+	if err := core.close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestStartedWaitIsToldWhatIsDurable: a grant whose sync fails is not told.
+func TestStartedWaitIsToldWhatIsDurable(t *testing.T) {
+	disk := storetest.NewDisk()
+	core, _ := startOn(t, disk)
+	c := lockConnOn(core)
+	held := acquire(t, c, "n", "h")
+	waited, released := make(told, 1), make(told, 1)
+	c.StartWait(queueUp(t, c, "n", "next"), waited)
+	disk.OnOp(func(op storetest.Op) error {
+		if op.Kind == storetest.Sync {
+			return errors.New("the disk is on fire")
+		}
+		return nil
+	})
+	c.StartRelease([]lockdriver.Ref{{Name: "n", Holder: "h", Token: held.Token}}, released)
+	for what, ch := range map[string]told{"the release": released, "the wait": waited} {
+		if got := <-ch; got.grant != nil || !errors.Is(got.err, lease.ErrUnknown) {
+			t.Errorf("%s was told %+v", what, got)
+		}
+	}
+	_ = core.close() // it says what failed
 }
 
 // TestStartedCallAndAFailedSync: who began a call that was not confirmed does

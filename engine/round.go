@@ -24,12 +24,13 @@ type round struct {
 	pending *store.Pending // nil: nothing has changed
 	calls   []*call
 	err     error // of Apply
+	told    []finisher
 }
 
 var rounds = sync.Pool{New: func() any { return new(round) }}
 
 func (r *round) free() {
-	r.pending, r.calls, r.err = nil, r.calls[:0], nil
+	r.pending, r.calls, r.err, r.told = nil, r.calls[:0], nil, r.told[:0]
 	rounds.Put(r)
 }
 

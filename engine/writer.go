@@ -142,7 +142,7 @@ func (c *core) dismiss(why error) {
 	}
 	if k := c.unfinished; k != nil { // after a failure only
 		c.unfinished = nil
-		k.complete(notConfirmed(why))
+		k.end(notConfirmed(why))
 	}
 	for {
 		for ; c.next < len(c.backlog); c.next++ {
@@ -155,7 +155,7 @@ func (c *core) dismiss(why error) {
 	}
 	for k := c.waiting.next; k != &c.waiting; k = c.waiting.next {
 		k.unlink()
-		k.complete(why)
+		k.end(why)
 	}
 }
 
@@ -189,8 +189,14 @@ func (c *core) sync() {
 			outcome = notConfirmed(reason)
 		}
 		for i, k := range r.calls {
-			k.complete(outcome)
+			if to := k.complete(outcome); to != nil {
+				r.told = append(r.told, to)
+			}
 			r.calls[i] = nil
+		}
+		for i, to := range r.told {
+			to.flush()
+			r.told[i] = nil
 		}
 		r.free()
 	}

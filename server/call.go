@@ -327,9 +327,8 @@ func (c *call) keep(n int64) {
 // connection, when the server drains, or after d. It is refused if too many
 // wait already.
 func (c *call) wait(d time.Duration) (ctx context.Context, done func(), err error) {
-	if n := c.s.waiters.Add(1); n > int64(c.s.cfg.MaxWaiters) {
-		c.s.waiters.Add(-1)
-		return nil, nil, wire.NewProblem(wire.CodeLimit, "", fmt.Sprintf("waiting requests must be at most %d; try again later", c.s.cfg.MaxWaiters))
+	if err := c.s.countWaiter(); err != nil {
+		return nil, nil, err
 	}
 	if w, ok := c.w.(*callWriter); ok {
 		w.rest()
@@ -341,6 +340,15 @@ func (c *call) wait(d time.Duration) (ctx context.Context, done func(), err erro
 		cancel()
 		c.s.waiters.Add(-1)
 	}, nil
+}
+
+// countWaiter counts a request that waits, until it is taken from waiters.
+func (s *Server) countWaiter() error {
+	if n := s.waiters.Add(1); n > int64(s.cfg.MaxWaiters) {
+		s.waiters.Add(-1)
+		return wire.NewProblem(wire.CodeLimit, "", fmt.Sprintf("waiting requests must be at most %d; try again later", s.cfg.MaxWaiters))
+	}
+	return nil
 }
 
 // gone says whether the client has gone away.

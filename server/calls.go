@@ -15,7 +15,7 @@ type calls[K comparable] struct {
 
 type underway[K comparable] struct {
 	key    K
-	cancel context.CancelFunc // nil: it ends soon by itself
+	cancel func() // nil: it ends soon by itself
 	next   *underway[K]
 	done   chan struct{} // made by who waits for it
 }
@@ -66,16 +66,20 @@ func (cs *calls[K]) leave(u *underway[K]) {
 func (cs *calls[K]) cancel(ctx context.Context, key K) error {
 	cs.mu.Lock()
 	var ends []chan struct{}
+	var cancels []func()
 	for u := cs.m[key]; u != nil; u = u.next {
 		if u.done == nil {
 			u.done = make(chan struct{})
 		}
 		ends = append(ends, u.done)
 		if u.cancel != nil {
-			u.cancel()
+			cancels = append(cancels, u.cancel)
 		}
 	}
 	cs.mu.Unlock()
+	for _, cancel := range cancels { // it may leave by that
+		cancel()
+	}
 	for _, done := range ends {
 		select {
 		case <-done:

@@ -81,12 +81,13 @@ func (c *call) attempts(ctx context.Context, req *lockdriver.Request, wait time.
 		if err != nil || grant != nil {
 			return c.since(grant, began), nil, err
 		}
+		isNew := isNewTicket(req, ticket)
 		req.Ticket = ticket
 		left := time.Until(until)
 		if left <= 0 || c.s.draining() {
 			return nil, ticket, nil
 		}
-		if c.queued != nil {
+		if c.queued != nil && isNew {
 			c.queued(ticket)
 		}
 		grant, err = c.await(ctx, req, left)
@@ -101,7 +102,7 @@ func (c *call) attempts(ctx context.Context, req *lockdriver.Request, wait time.
 func (c *call) await(ctx context.Context, req *lockdriver.Request, left time.Duration) (*lockdriver.Grant, error) {
 	waiting, done, err := c.wait(left)
 	if err != nil {
-		return nil, c.withTicket(err, req.Ticket)
+		return nil, withTicket(err, req.Ticket)
 	}
 	defer done()
 	// wait's context comes from the client's connection; a cancel by
@@ -134,7 +135,12 @@ func waited(g *lockdriver.Grant, received, began time.Time) time.Duration {
 	return max(0, g.Waited) + began.Sub(received)
 }
 
-func (c *call) withTicket(err error, t *lockdriver.Ticket) error {
+// isNewTicket says whether a request has got another ticket than it came with.
+func isNewTicket(r *lockdriver.Request, t *lockdriver.Ticket) bool {
+	return r.Ticket == nil || t == nil || r.Ticket.Opaque != t.Opaque
+}
+
+func withTicket(err error, t *lockdriver.Ticket) error {
 	p := *wire.ProblemOf(err)
 	p.Ticket, p.Position = t.Opaque, t.Position
 	return &p

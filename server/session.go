@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,8 +29,9 @@ const maxUnsent = 1 << 20
 // session is one client's multiplexed connection. One goroutine reads; each
 // request, or group of requests of a batch, has one while it is under way,
 // except for those that the driver can begin without (lockdriver.Starter),
-// which the session does not wait for when it ends; one writes while there is something to write. A session that is idle has the
-// first only, and no buffers but the library's.
+// which the session does not wait for when it ends; one writes while there is
+// something to write. A session that is idle has the first only, and no buffers
+// but the library's.
 type session struct {
 	s      *Server
 	ws     *websocket.Conn
@@ -46,6 +49,7 @@ type session struct {
 	calls atomic.Int64
 	waits atomic.Int64
 	bulky atomic.Bool // the last deliveries were large
+	due   atomic.Bool // answers were gathered, and nobody writes: see flush
 
 	mu      sync.Mutex
 	settled sync.Cond // open, held or unsent have shrunk, or gone is set
@@ -63,9 +67,13 @@ type session struct {
 
 // stop ends a request, or gives it credit.
 type stop struct {
-	cancel context.CancelFunc
+	cancel func()
+	drain  func()            // nil: it notices by itself that the server shuts down
 	credit func(n int) error // nil: takes none
 }
+
+// allStops returns those of all requests under way. ss.mu is held.
+func (ss *session) allStops() []*stop { return slices.Collect(maps.Values(ss.stops)) }
 
 // violation is what a client did that ends its session.
 type violation struct {
@@ -151,8 +159,12 @@ func (ss *session) run() {
 	ss.mu.Lock()
 	ss.gone = true
 	ss.settled.Broadcast()
+	stops := ss.allStops()
 	ss.mu.Unlock()
 	ss.cancel()
+	for _, st := range stops {
+		st.cancel()
+	}
 	ss.out.Close()
 	var bad *violation
 	if errors.As(err, &bad) {
@@ -308,6 +320,13 @@ func (ss *session) unwritable(err error) {
 // among them are ended by the same signal.
 func (ss *session) drain() {
 	ss.mu.Lock()
+	for _, st := range ss.allStops() {
+		if st.drain != nil {
+			ss.mu.Unlock()
+			st.drain()
+			ss.mu.Lock()
+		}
+	}
 	for !ss.gone && ss.open > 0 {
 		ss.settled.Wait()
 	}

@@ -104,7 +104,7 @@ type request struct {
 	kept     int64 // bytes of its own, of Server.buffered
 	n        int   // how many elements of its group are its own
 	done     bool  // it has its answer
-	now      bool  // to answer it must not wait for the client
+	now      bool  // to answer it must not wait for the client; a flush comes
 }
 
 // begin counts a request, which must be within the limits.
@@ -182,12 +182,34 @@ func (r *request) sendOf(b *[]byte, items int, err error, owner frame.Owner) boo
 	ss.settled.Broadcast()
 	ss.mu.Unlock()
 	ss.s.metrics.answered(r.kind, err, r.received)
-	_, lost := ss.out.Give(r.id, b, items, owner)
+	var lost error
+	if r.now {
+		lost = ss.gather(r.id, b, items, owner)
+	} else {
+		_, lost = ss.out.Give(r.id, b, items, owner)
+	}
 	if lost != nil {
 		owner.Written(false)
 		return false
 	}
 	return true
+}
+
+// gather puts a frame into the outbox that leaves with the next flush: so what a
+// driver tells at once leaves together.
+func (ss *session) gather(id uint64, b *[]byte, items int, owner frame.Owner) error {
+	_, idle, err := ss.out.AddGiven(id, b, items, owner)
+	if idle {
+		ss.due.Store(true)
+	}
+	return err
+}
+
+// flush lets leave what was gathered.
+func (ss *session) flush() {
+	if ss.due.Load() && ss.due.Swap(false) {
+		ss.out.Start()
+	}
 }
 
 // Written implements frame.Owner: the answer has left, or will never.
@@ -421,14 +443,19 @@ func (st *stop) more(n int) error {
 // stoppable makes a context that a cancel of the request ends.
 func (r *request) stoppable(parent context.Context, credit func(n int) error) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
+	r.stopBy(&stop{cancel: cancel, credit: credit})
+	return ctx, cancel
+}
+
+// stopBy says what a cancel of the request does.
+func (r *request) stopBy(st *stop) {
 	ss := r.ss
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
 	if ss.stops == nil {
 		ss.stops = map[uint64]*stop{}
 	}
-	ss.stops[r.id] = &stop{cancel: cancel, credit: credit}
-	return ctx, cancel
+	ss.stops[r.id] = st
 }
 
 // rescue answers for a driver that panicked; the daemon goes on.

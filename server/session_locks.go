@@ -31,15 +31,15 @@ func (ss *session) newLeases() *leases {
 	return l
 }
 
-// acquiring is an acquire. One that does not wait is begun without a goroutine
-// at a driver that is a Starter.
+// acquiring is an acquire. It has no goroutine at a driver that is a Starter.
 type acquiring struct {
 	request
 
-	req     lockdriver.Request
-	starter lockdriver.Starter
-	began   time.Time
-	entered underway[acquireID]
+	req      lockdriver.Request
+	starter  lockdriver.Starter
+	began    time.Time
+	entered  underway[acquireID]
+	standing *standing // nil: it does not wait
 }
 
 // addAcquire begins an acquire. It is entered among the calls that a cancel
@@ -58,9 +58,7 @@ func (ss *session) addAcquire(a *acquiring, body []byte, g *gathered) error {
 	if err := a.req.Validate(&ss.s.locksCan); err != nil {
 		return g.refuse(&a.request, err)
 	}
-	if !wait {
-		a.starter, _ = ss.s.cfg.Locks.(lockdriver.Starter)
-	}
+	a.starter, _ = ss.s.cfg.Locks.(lockdriver.Starter)
 	g.rest = append(g.rest, a)
 	return nil
 }
@@ -71,6 +69,11 @@ func (a *acquiring) run() error {
 	if a.starter != nil {
 		a.began = time.Now()
 		a.entered.key = acquireKey(req)
+		if r.waits {
+			a.standing = &standing{}
+			a.entered.cancel = func() { a.end(endCancelled) }
+			r.stopBy(&stop{cancel: a.entered.cancel, drain: func() { a.end(endDrained) }})
+		}
 		ss.s.acquires.add(&a.entered)
 		defer ss.rescue(r)
 		a.starter.StartAcquire(req, a)
@@ -102,17 +105,25 @@ func (a *acquiring) run() error {
 
 // Acquired implements lockdriver.Acquirer.
 func (a *acquiring) Acquired(grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
-	s := a.ss.s
-	s.acquires.leave(&a.entered) // before the answer: who has it may cancel by HTTP
 	if errors.Is(err, lockdriver.ErrDeadlock) {
-		s.metrics.deadlocks.Inc()
+		a.ss.s.metrics.deadlocks.Inc()
 	}
+	if a.standing != nil {
+		var more bool
+		if more, ticket, err = a.stood(grant, ticket, err); more {
+			return
+		}
+	}
+	a.ss.s.acquires.leave(&a.entered) // before the answer: who has it may cancel by HTTP
 	if a.ss.crowded() && a.ss.spawn(func() { a.answer(grant, ticket, err) }) {
 		return
 	}
 	a.now = true
 	a.answer(grant, ticket, err)
 }
+
+// Flush implements lockdriver.Flusher.
+func (a *acquiring) Flush() { a.ss.flush() }
 
 func (a *acquiring) answer(grant *lockdriver.Grant, ticket *lockdriver.Ticket, err error) {
 	if grant != nil {
@@ -234,6 +245,9 @@ func (l *leases) Released(outcomes []lockdriver.Outcome, err error) {
 	}
 	l.ss.ended("release", l, outcomes, err)
 }
+
+// Flush implements lockdriver.Flusher.
+func (l *leases) Flush() { l.ss.flush() }
 
 // ended gives each request its outcomes.
 func (ss *session) ended(op string, l *leases, outcomes []lockdriver.Outcome, err error) {

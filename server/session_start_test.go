@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,9 +20,31 @@ type lateLocks struct {
 	lockdriver.Conn
 	acquires chan lockdriver.Acquirer
 	releases chan lockdriver.Releaser
+	waits    chan *lateWait
+}
+
+// lateWait is a wait that was begun.
+type lateWait struct {
+	lockdriver.Acquirer
+	told    atomic.Bool // or stopped
+	stopped chan struct{}
+}
+
+func (w *lateWait) Stop() bool {
+	if !w.told.CompareAndSwap(false, true) {
+		return false
+	}
+	close(w.stopped)
+	return true
 }
 
 func (l lateLocks) StartAcquire(_ *lockdriver.Request, to lockdriver.Acquirer) { l.acquires <- to }
+
+func (l lateLocks) StartWait(_ *lockdriver.Request, to lockdriver.Acquirer) lockdriver.StartedWait {
+	w := &lateWait{Acquirer: to, stopped: make(chan struct{})}
+	l.waits <- w
+	return w
+}
 
 func (l lateLocks) StartRelease(_ []lockdriver.Ref, to lockdriver.Releaser) { l.releases <- to }
 
@@ -29,7 +52,7 @@ func startLate(t *testing.T) (*daemon, lateLocks) {
 	t.Helper()
 	var late lateLocks
 	d := start(t, func(c *Config) {
-		late = lateLocks{c.Locks, make(chan lockdriver.Acquirer, 1), make(chan lockdriver.Releaser, 1)}
+		late = lateLocks{c.Locks, make(chan lockdriver.Acquirer, 1), make(chan lockdriver.Releaser, 1), make(chan *lateWait, 1)}
 		c.Locks = late
 	})
 	return d, late
@@ -61,6 +84,7 @@ func TestCancelWaitsForWhatHasBegun(t *testing.T) {
 		return u != nil && u.done != nil
 	})
 	to.Acquired(&lockdriver.Grant{Token: 7, TTL: time.Minute}, nil, nil)
+	to.Flush()
 	if g, err := frame.ParseGranted(p.expect(id, frame.Granted)); err != nil || g.Token != 7 || g.Waited <= 0 {
 		t.Errorf("granted %+v, %v", g, err)
 	}
@@ -86,6 +110,8 @@ func TestOutcomesAfterTheSession(t *testing.T) {
 	})
 	acquire.Acquired(&lockdriver.Grant{Token: 7, TTL: time.Minute}, nil, nil)
 	release.Released(nil, lease.ErrClosed)
+	acquire.Flush()
+	release.Flush()
 	settled(t, d)
 }
 
@@ -103,6 +129,8 @@ func TestSlowClientHoldsUpNobody(t *testing.T) {
 	}
 	acquire.Acquired(&lockdriver.Grant{Token: 7, TTL: time.Minute}, nil, nil)
 	release.Released(make([]lockdriver.Outcome, 1), nil)
+	acquire.Flush()
+	release.Flush()
 	if n := ss.out.Bytes(); n < filler || n > filler+maxUnsent/2 {
 		t.Errorf("%d bytes wait: the answers wait for their turn elsewhere", n)
 	}
@@ -150,5 +178,85 @@ func TestLargeBodiesComeTogether(t *testing.T) {
 	if err := p.ws.Close(websocket.StatusNormalClosure, ""); err != nil {
 		t.Error(err)
 	}
+	settled(t, d)
+}
+
+// standInLine has an acquire of a session wait in the line.
+func standInLine(t *testing.T, p *peer, late lateLocks) (id uint64, to lockdriver.Acquirer, wait *lateWait) {
+	t.Helper()
+	id = p.ask(frame.AppendAcquire(nil, &lockdriver.Request{Name: "a", Holder: "h", ID: "r", TTL: time.Minute}, true))
+	to = <-late.acquires
+	to.Acquired(nil, &lockdriver.Ticket{Opaque: "first", Position: 1}, nil)
+	to.Flush()
+	p.expect(id, frame.Queued)
+	return id, to, <-late.waits
+}
+
+// TestToldAtOnceLeavesTogether: a grant and the answer to the release that it
+// follows from are one batch, whoever they are told by.
+func TestToldAtOnceLeavesTogether(t *testing.T) {
+	d, late := startLate(t)
+	p := d.connect()
+	id, to, wait := standInLine(t, p, late)
+	other := p.ask(frame.AppendRelease(nil, []lockdriver.Ref{{Name: "a", Holder: "other", Token: 1}}))
+	release := <-late.releases
+	release.Released(make([]lockdriver.Outcome, 1), nil)
+	wait.told.Store(true)
+	to.Acquired(&lockdriver.Grant{Token: 7, TTL: time.Minute}, nil, nil)
+	release.Flush()
+	to.Flush()
+	_, b, err := p.ws.Read(p.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, rest, err := frame.Next(b)
+	if err != nil || first.ID != other || first.Kind != frame.Outcomes {
+		t.Fatalf("%d %v, %v", first.ID, first.Kind, err)
+	}
+	second, rest, err := frame.Next(rest)
+	if err != nil || second.ID != id || second.Kind != frame.Granted || len(rest) != 0 {
+		t.Errorf("%d %v and %d bytes, %v", second.ID, second.Kind, len(rest), err)
+	}
+}
+
+// TestLostPlaceIsTakenAnew: a wait whose place is not known any more is begun
+// anew, and the client hears of the ticket only if it is another.
+func TestLostPlaceIsTakenAnew(t *testing.T) {
+	d, late := startLate(t)
+	p := d.connect()
+	id, to, wait := standInLine(t, p, late)
+	for _, ticket := range []string{"first", "second"} {
+		wait.told.Store(true)
+		to.Acquired(nil, nil, nil)
+		to = <-late.acquires
+		to.Acquired(nil, &lockdriver.Ticket{Opaque: ticket, Position: 1}, nil)
+		to.Flush()
+		wait = <-late.waits
+	}
+	if place, err := frame.ParseQueued(p.expect(id, frame.Queued)); err != nil || place.Opaque != "second" {
+		t.Errorf("queued %+v, %v", place, err)
+	}
+	p.send(frame.AppendFrame(nil, id, frame.AppendCancel(nil)))
+	<-wait.stopped
+	p.expect(id, frame.Problem)
+	settled(t, d)
+}
+
+// TestCancelEndsAWait: a cancel by HTTP ends a wait on a session before it
+// reaches the driver.
+func TestCancelEndsAWait(t *testing.T) {
+	d, late := startLate(t)
+	p := d.connect()
+	id, _, wait := standInLine(t, p, late)
+	resp, err := d.client.Post(d.url+"/v1/locks/cancel", "application/json", strings.NewReader(`{"name":"a","holder":"h","request_id":"r"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	<-wait.stopped
+	if resp.StatusCode != http.StatusNoContent {
+		t.Errorf("the cancel was answered with %d", resp.StatusCode)
+	}
+	p.expect(id, frame.Problem)
 	settled(t, d)
 }

@@ -158,7 +158,7 @@ func (o *Outbox) Give(id uint64, body *[]byte, items int, owner Owner) (uint64, 
 }
 
 // Add is Send by somebody who may write it: if nobody else does, idle is true,
-// and the caller must call Flush at once.
+// and the caller must call Flush or Start at once.
 func (o *Outbox) Add(id uint64, body []byte, items int, owner Owner) (number uint64, idle bool, err error) {
 	return o.add(id, body, nil, items, owner)
 }
@@ -238,6 +238,10 @@ func (o *Outbox) Flush(most uint64, alone bool) {
 	}
 	go o.run()
 }
+
+// Start writes what waits in a goroutine of its own, after an Add that found
+// nobody writing.
+func (o *Outbox) Start() { go o.run() }
 
 // flushes is how many batches one sender writes, most of them for others.
 const flushes = 4
