@@ -69,7 +69,8 @@ type Changes interface {
 	DeleteFetch(q uint32, fetch uint64)
 	PutDelayed(q uint32, d *record.Delayed)
 	DeleteDelayed(q uint32, at record.DelayedAt, id string)
-	DropDelayed(q uint32) // all of them
+	DropDelayed(q uint32)            // all of them
+	PassDelayed(q uint32, due int64) // a hint: none that can be read is left that is due before
 	PutSeen(q uint32, bucket int64, id string)
 	DropSeen(q uint32, below int64) // all buckets before this one
 	PutCounters(q uint32, c *record.Counters)

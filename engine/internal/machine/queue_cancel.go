@@ -78,6 +78,7 @@ func (m *Queues) CancelScheduled(ch Changes, view View, c *CancelScheduled) {
 	if q.counters.Delayed == 0 {
 		q.blockedDue = 0
 		m.due.set(q, 0)
+		q.passDelayed(ch, q.dueFrom.Due)
 	}
 	m.touch(q)
 }

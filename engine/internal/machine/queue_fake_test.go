@@ -189,6 +189,15 @@ func (s *fakeStore) DeleteDelayed(q uint32, at record.DelayedAt, _ string) {
 	s.of(q, func(f *fakeQueue) { delete(f.delayed, [2]int64{at.Due, int64(at.Seq)}) })
 }
 func (s *fakeStore) DropDelayed(q uint32) { s.of(q, func(f *fakeQueue) { clear(f.delayed) }) }
+func (s *fakeStore) PassDelayed(q uint32, due int64) {
+	s.of(q, func(f *fakeQueue) {
+		for at := range f.delayed {
+			if at[0] < due {
+				panic("passed a delayed message")
+			}
+		}
+	})
+}
 func (s *fakeStore) PutSeen(q uint32, bucket int64, id string) {
 	s.of(q, func(f *fakeQueue) {
 		if f.seen[bucket] == nil {

@@ -2,6 +2,7 @@ package machine
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -353,8 +354,20 @@ func (m *Queues) loadDue(now Time, ch Changes, view View, q *queue) {
 		q.counters.Delayed--
 		m.enqueue(q, d.Message)
 	}
+	if len(due) > 0 {
+		q.passDelayed(ch, q.dueFrom.Due)
+	}
 	m.due.set(q, next)
 	m.touch(q)
+}
+
+// passDelayed says that no scheduled message is due before some time, or that
+// there is none.
+func (q *queue) passDelayed(ch Changes, due int64) {
+	if q.counters.Delayed == 0 {
+		due = math.MaxInt64
+	}
+	ch.PassDelayed(q.id, due)
 }
 
 // add and drop keep the names sorted.

@@ -114,6 +114,13 @@ var codecs = []codec{
 		func(v any) []byte { return AppendLevels(nil, v.([]Level)) },
 		func(b []byte) (any, error) { l, err := DecodeLevels(b); return l, err },
 	},
+	{"waiting", []Waiting{
+		{ID: [16]byte{1, 15: 2}, DelayedAt: DelayedAt{Due: 1_700_000_000_123_456_789, Seq: 1 << 40}},
+		{DelayedAt: DelayedAt{Due: -5, Seq: 1<<40 + 1}}, {DelayedAt: DelayedAt{Due: 1<<63 - 1, Seq: 3}},
+	},
+		func(v any) []byte { return AppendWaiting(nil, v.([]Waiting)) },
+		func(b []byte) (any, error) { w, err := DecodeWaiting(b); return w, err },
+	},
 	codecOf("schedule", queuedriver.Schedule{
 		Name: "report", Cron: "0 9 * * MON-FRI", TimeZone: "Europe/Berlin", Route: queuedriver.Route{Exchange: "x", Key: "k"},
 		Message: &queuedriver.Message{Headers: queuedriver.Headers{"h": int64(1)}, Body: []byte("body"), ContentType: "text/plain"},

@@ -17,15 +17,16 @@ type Batch struct {
 	meta  bool // the store's record changed
 
 	hashed *hashKeys // nil: none
+	waits  *waitOps  // nil: none
 
 	key, end, value []byte // scratch
 }
 
 // Empty reports that nothing is to be stored.
-func (b *Batch) Empty() bool { return b.b.Empty() && !b.meta && b.held() == 0 }
+func (b *Batch) Empty() bool { return b.b.Empty() && !b.meta && b.held() == 0 && b.heldWaits() == 0 }
 
 // Bytes is about how large the batch is by now.
-func (b *Batch) Bytes() int { return b.b.Len() + b.held()*hashKeyBytes }
+func (b *Batch) Bytes() int { return b.b.Len() + b.held()*hashKeyBytes + b.heldWaits()*waitOpBytes }
 
 // Discard gives up a batch that is not to be applied.
 func (b *Batch) Discard() {
@@ -34,6 +35,7 @@ func (b *Batch) Discard() {
 		b.b = nil
 	}
 	b.freeHeld()
+	b.freeWaits()
 }
 
 // The methods of a Pebble batch return errors only if it was applied or is of
@@ -107,6 +109,7 @@ func (b *Batch) DeleteQueue(q *record.Queue) {
 	b.key = appendTopologyKey(b.key[:0], topologyQueue, q.Spec.Name)
 	b.delete()
 	b.noteDrop(q.ID, math.MaxInt64)
+	b.dropWaits(q.ID)
 	for _, kind := range keysOfQueue {
 		b.key = appendQueueKey(b.key[:0], kind, q.ID)
 		b.end = appendQueueKey(b.end[:0], kind, q.ID+1)
@@ -224,26 +227,38 @@ func (b *Batch) PutDelayed(q uint32, d *record.Delayed) {
 	b.key = appendDelayedKey(b.key[:0], q, d.Due, d.Seq)
 	b.value = record.AppendDelayed(b.value[:0], d)
 	b.put()
-	if d.ID != "" {
-		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(d.ID)), record.DelayedAt{Due: d.Due, Seq: d.Seq})
-		b.hold(putKey)
+	if d.ID == "" {
+		return
 	}
+	w := record.Waiting{ID: hash128([]byte(d.ID)), DelayedAt: record.DelayedAt{Due: d.Due, Seq: d.Seq}}
+	if !b.store.waits.full() {
+		b.waitOp(waitOp{op: noted, q: q, in: bucketOf(d.Published, d.Due), at: w})
+		return
+	}
+	b.store.waits.key(q)
+	b.waitOp(waitOp{op: keyed, q: q})
+	b.key = appendCancelKey(b.key[:0], q, w.ID, w.DelayedAt)
+	b.hold(putKey)
 }
 
 // DeleteDelayed implements machine.Changes.
 func (b *Batch) DeleteDelayed(q uint32, at record.DelayedAt, id string) {
 	b.key = appendDelayedKey(b.key[:0], q, at.Due, at.Seq)
 	b.delete()
-	if id != "" {
+	if id != "" && b.store.waits.hasKeys(q) {
 		b.key = appendCancelKey(b.key[:0], q, hash128([]byte(id)), at)
 		b.hold(deleteKey)
 	}
 }
 
+// PassDelayed implements machine.Changes.
+func (b *Batch) PassDelayed(q uint32, due int64) { b.waitOp(waitOp{op: passed, q: q, due: due}) }
+
 // DropDelayed implements machine.Changes.
 func (b *Batch) DropDelayed(q uint32) {
 	b.writeHeld()
-	for _, kind := range [...]byte{keyDelayed, keyCancel} {
+	b.dropWaits(q)
+	for _, kind := range [...]byte{keyDelayed, keyCancel, keyWaiting} {
 		b.key = appendQueueKey(b.key[:0], kind, q)
 		b.end = appendQueueKey(b.end[:0], kind, q+1)
 		b.deleteRange()

@@ -60,10 +60,12 @@ func TestOldDelayedAreIndexed(t *testing.T) {
 		b.PutDelayed(7, delayedOf(1, 99, ""))
 		b.PutDelayed(8, delayedOf(1, 2, "a"))
 	})
-	if err := s.db.DeleteRange([]byte{keyCancel}, []byte{keyCancel + 1}, pebble.Sync); err != nil {
-		t.Fatal(err)
+	for _, kind := range []byte{keyCancel, keyWaiting} {
+		if err := s.db.DeleteRange([]byte{kind}, []byte{kind + 1}, pebble.Sync); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := s.db.Delete(indexKey, pebble.Sync); err != nil {
+	if err := s.db.Delete(waitsKey, pebble.Sync); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.db.Set(appendDelayedKey(nil, 7, 1, 100), []byte("damaged"), pebble.Sync); err != nil {

@@ -21,7 +21,8 @@
 //
 //	m 0                     record.Meta
 //	m 1                     number of the last round (batch) applied
-//	m 2                     1: x has every delayed message with an id
+//	m 2                     of an older program, see below
+//	m 3                     1: w and x have every delayed message with an id
 //	l name                  record.Lock
 //	t e name                an exchange
 //	t q name                record.Queue
@@ -32,8 +33,10 @@
 //	r q4 p1 seq8            record.Attempt
 //	f q4 fetch8             record.Fetch
 //	d q4 due8 seq8          record.Delayed
-//	x q4 hash due8 seq8     where a delayed message with an id lies: empty
-//	                        value; the hash is of the id
+//	w q4 class1 bucket8 seq8  []record.Waiting: where delayed messages with an
+//	                        id lie, from number seq on
+//	x q4 hash due8 seq8     the same of one message: empty value; the hash is
+//	                        of the id
 //	u q4 bucket8 hash       a dedup id: empty value; the hash is of the id
 //	c q4                    record.Counters
 //	y class1 bucket8 hash   record.Result of a commit; the hash is of its id
@@ -42,8 +45,15 @@
 //	s t name                record.ScheduleState
 //	o q4 consumer           the offset that a consumer of a stream reads next
 //
-// A store that was made before there was x gets it at its first open: one
-// pass over d.
+// A batch notes its delayed messages in w, a record for each bucket and 1,024
+// messages. Buckets of class n are 64 s times 4^n wide, by when the messages
+// are due, and a message has the first class of which four buckets last as long
+// as it has to wait. What is noted stays when its message is gone, so one that
+// is not in d does not count; a bucket that is over is dropped as one range. A
+// message gets a key in x instead when there is no room for its id in memory,
+// see below; an older program had no other. A store that was made before there
+// was either gets x at its first open: one pass over d. So does one with m 3
+// and no m 2 in an older program, which knows no w.
 //
 // Results of commits lie in buckets by the time of the commit, whose width
 // depends on the class: class n has buckets of 4^n minutes. A result has the
@@ -104,4 +114,8 @@
 // Ids past that are looked for in the store. After an open the sets are filled
 // in the background, in about a second for 1,000,000 ids; until then ids are
 // looked for in the store too.
+//
+// So are the ids of delayed messages, at most 64 MiB too, for each piece of w
+// of up to 8,192 messages: who cancels one reads the pieces that may have it.
+// After an open he waits until these sets are filled.
 package store

@@ -15,6 +15,7 @@ import (
 func TestHashKeysKeepTheirOrder(t *testing.T) {
 	s := openDisk(t, storetest.NewDisk())
 	defer closeStore(t, s)
+	s.waits.limit = 0 // each delayed message has a key
 	rng := rand.New(rand.NewPCG(1, 2))
 	has := map[string]bool{}
 	for range 100 {

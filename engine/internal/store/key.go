@@ -26,15 +26,17 @@ const (
 	keyLevels   = 'p'
 	keyOffset   = 'o'
 	keySchedule = 's'
+	keyWaiting  = 'w'
 )
 
 // keysOfQueue are those followed by the number of a queue.
-var keysOfQueue = [...]byte{keyBlock, keyIndex, keyAcks, keyAttempt, keyFetch, keyDelayed, keySeen, keyCounters, keyLevels, keyCancel, keyOffset}
+var keysOfQueue = [...]byte{keyBlock, keyIndex, keyAcks, keyAttempt, keyFetch, keyDelayed, keySeen, keyCounters, keyLevels, keyCancel, keyOffset, keyWaiting}
 
 var (
 	metaKey  = []byte{keyMeta, 0}
 	roundKey = []byte{keyMeta, 1}
 	indexKey = []byte{keyMeta, 2}
+	waitsKey = []byte{keyMeta, 3}
 )
 
 const (
@@ -111,7 +113,7 @@ func hash128(b []byte) [16]byte {
 func tail(key []byte) uint64 { return binary.BigEndian.Uint64(key[len(key)-8:]) }
 
 // keyLengths of the kinds whose keys have one.
-var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5, keyCancel: 37, keyLevels: 5, keyResult: 26}
+var keyLengths = map[byte]int{keyBlock: 14, keyIndex: 14, keyAcks: 14, keyAttempt: 14, keyFetch: 13, keyDelayed: 21, keySeen: 29, keyCounters: 5, keyCancel: 37, keyLevels: 5, keyResult: 26, keyWaiting: 22}
 
 // keyName is how messages name a key: its kind and the rest.
 func keyName(key []byte) string {

@@ -107,6 +107,9 @@ func dumpQueue(s *Store, st state, q uint32) error {
 	err = errors.Join(err, e)
 	for _, d := range ds {
 		put(fmt.Sprint("delayed ", d.Due, d.Seq), string(record.AppendDelayed(nil, &d)))
+		at, e := s.FindDelayed(q, d.ID)
+		err = errors.Join(err, e)
+		put("found "+d.ID, at)
 	}
 	blocks, e := s.LoadIndex(q, 0, 1<<30)
 	err = errors.Join(err, e)

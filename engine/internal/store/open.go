@@ -80,6 +80,9 @@ func (s *Store) open() error {
 	if err == nil {
 		err = s.openIDs()
 	}
+	if err == nil {
+		err = s.openWaits()
+	}
 	if err != nil {
 		s.guard.close()
 		return errors.Join(err, s.closeDB())

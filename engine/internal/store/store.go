@@ -26,6 +26,7 @@ type Store struct {
 	room    room
 	syncs   *latency
 	ids     ids
+	waits   waits
 
 	lock     io.Closer // of the directory
 	dataLock *pebble.Lock
@@ -53,6 +54,7 @@ func (s *Store) close() error {
 	s.guard.close()
 	s.gate.close()
 	s.ids.close()
+	s.waits.close()
 	err := s.closeDB()
 	if failed := s.failure.get(); failed != nil {
 		err = failed
@@ -140,6 +142,13 @@ func (s *Store) finish(b *Batch) {
 	b.writeHeld()
 	s.ids.enter(b.hashed)
 	b.freeHeld()
+	b.writeWaits()
+	for _, d := range s.waits.enter(b.waits) {
+		b.key = appendWaitBucket(b.key[:0], d.q, d.waitBucket)
+		b.end = append(b.end[:0], upTo(b.key)...)
+		b.deleteRange()
+	}
+	b.freeWaits()
 	if b.meta {
 		s.metaMu.Lock()
 		b.value = record.AppendMeta(b.value[:0], &s.meta)
