@@ -76,14 +76,15 @@ func TestEnsemble(t *testing.T) {
 	e := realserver.SharedZooKeeperEnsemble(t)
 	locktest.Run(t, locktest.Harness{
 		Open: func(t testing.TB) driver.Conn { return openURL(t, urlOf(e.Addrs()...)) },
-		Restart: func(t testing.TB) {
-			leader, _ := e.Leader(t)
-			leader.Kill(t)
-			t.Cleanup(func() {
+		Restart: func(tb testing.TB) {
+			tb.Helper()
+			leader, _ := e.Leader(tb)
+			leader.Kill(tb)
+			tb.Cleanup(func() { // tb's context has ended then
 				leader.Start(t)
 				e.AwaitAll(t)
 			})
-			e.Leader(t) // of the others, who go on with all that was stored
+			e.Leader(tb) // of the others, who go on with all that was stored
 		},
 		ShortTTL: suiteTTL,
 		Waiters:  suiteWaiters,
