@@ -94,14 +94,22 @@ func (st *state) unused(r *driver.DeleteRequest) error {
 	return nil
 }
 
-// deleteTopics deletes topics that nothing in the record names. One that stays
-// is taken over, with nothing in it, when its name is declared again.
+// deleteTopics deletes topics that nothing in the record names: another client
+// may have taken one over meanwhile, with what was published to it since. One that
+// stays is taken over, with nothing in it, when its name is declared again.
 func (c *conn) deleteTopics(topics []string) {
 	if len(topics) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(c.ctx, c.o.Timeout)
 	defer cancel()
+	if err := c.syncRecord(ctx); err != nil {
+		c.o.Logger.Warn("topics that may not be needed any more stay", "topics", topics, "error", err)
+		return
+	}
+	if topics = slices.DeleteFunc(topics, c.record.state().hasTopic); len(topics) == 0 {
+		return
+	}
 	c.cl.PurgeTopicsFromProducing(topics...)
 	rs, err := c.adm.DeleteTopics(ctx, topics...)
 	if err == nil {
@@ -110,4 +118,19 @@ func (c *conn) deleteTopics(topics []string) {
 	if err != nil {
 		c.o.Logger.Warn("topics that are not needed any more stay", "topics", topics, "error", err)
 	}
+}
+
+// hasTopic reports whether a topic is that of a queue or an exchange.
+func (st *state) hasTopic(topic string) bool {
+	for _, q := range st.queues {
+		if q.topic == topic {
+			return true
+		}
+	}
+	for _, e := range st.exchanges {
+		if e.topic == topic {
+			return true
+		}
+	}
+	return false
 }
