@@ -127,6 +127,10 @@ func (q *queueConn) Publish(ctx context.Context, ps []queuedriver.Publishing) ([
 	return cmd.Receipts, nil
 }
 
+// ownBody is from how many bytes on a body is copied into memory of its own:
+// what is made to hold several is zeroed before.
+const ownBody = 32 << 10
+
 // clonePublishings copies a batch: a caller whose ctx ends takes its memory
 // back while the writer may still be reading.
 func clonePublishings(ps []queuedriver.Publishing) []queuedriver.Publishing {
@@ -134,15 +138,21 @@ func clonePublishings(ps []queuedriver.Publishing) []queuedriver.Publishing {
 	messages := make([]queuedriver.Message, len(ps))
 	size := 0
 	for i := range ps {
-		size += len(ps[i].Message.Body)
+		if n := len(ps[i].Message.Body); n < ownBody {
+			size += n
+		}
 	}
 	bodies := make([]byte, 0, size)
 	for i := range own {
 		m := &messages[i]
 		*m = *own[i].Message
-		start := len(bodies)
-		bodies = append(bodies, m.Body...)
-		m.Body = bodies[start:len(bodies):len(bodies)]
+		if len(m.Body) >= ownBody {
+			m.Body = append([]byte(nil), m.Body...)
+		} else {
+			start := len(bodies)
+			bodies = append(bodies, m.Body...)
+			m.Body = bodies[start:len(bodies):len(bodies)]
+		}
 		if len(m.Headers) > 0 {
 			m.Headers = cloneTable(m.Headers)
 		}

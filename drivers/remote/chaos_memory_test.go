@@ -102,7 +102,7 @@ func collected() sample {
 func init() { runtime.MemProfileRate = 16 << 10 }
 
 // tablesOnHeap is how many bytes of the heap are memtables and cached blocks of
-// the store as of the last collection. They have bounds of their own (32 MiB
+// the store as of the last collection. They have bounds of their own (64 MiB
 // for a memtable, which starts small and doubles), and are elsewhere as a rule: Pebble
 // puts them on Go's heap under the race detector only, and then in every other
 // process, by a random number.

@@ -46,6 +46,15 @@ func AppendBlock(b, key []byte, msgs []Message) []byte {
 	return b
 }
 
+// BlockSize is the number of bytes that AppendBlock appends.
+func BlockSize(msgs []Message) int {
+	n := blockHeaderSize + blockEntrySize*len(msgs)
+	for i := range msgs {
+		n += messageSize(&msgs[i])
+	}
+	return n
+}
+
 // blockSum is over the header, without the place of the sum, and the table.
 func blockSum(key, b []byte) uint64 {
 	head := make([]byte, 0, 64)

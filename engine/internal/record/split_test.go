@@ -28,7 +28,7 @@ func TestSplitBlocks(t *testing.T) {
 			enc := AppendBlock(nil, nil, b.Messages)
 			count := uint64(len(b.Messages))
 			switch {
-			case b.Index.FirstSeq != next || b.Index.Published != 42 || int(b.Index.Bytes) != len(enc):
+			case b.Index.FirstSeq != next || b.Index.Published != 42 || int(b.Index.Bytes) != len(enc), BlockSize(b.Messages) != len(enc):
 				t.Fatalf("index %+v of a block at %d with %d bytes", b.Index, next, len(enc))
 			case len(enc) > MaxBlockBytes && count > 1:
 				t.Fatalf("a block of %d messages has %d bytes", count, len(enc))

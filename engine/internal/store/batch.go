@@ -141,15 +141,31 @@ func (b *Batch) Append(q uint32, first uint64, now int64, blocks []record.NewBlo
 	for i := range blocks {
 		x := blocks[i].Index
 		b.key = appendSeqKey(b.key[:0], keyBlock, q, first)
-		b.value = record.AppendBlock(b.value[:0], b.key, blocks[i].Messages)
-		must(b.b.Set(b.key, b.value, nil))
-
-		x.FirstSeq, x.Published, x.Bytes = first, now, uint32(len(b.value))
+		x.FirstSeq, x.Published, x.Bytes = first, now, uint32(b.putBlock(blocks[i].Messages))
 		b.key[0] = keyIndex
 		b.value = record.AppendIndexBlock(b.value[:0], &x)
 		b.put()
 		first += uint64(len(blocks[i].Messages))
 	}
+}
+
+// putBlock stores a block under b.key and returns its size. One message, which
+// can be large, is encoded into the memory of the batch; to know the size of
+// many before costs more than to copy them.
+func (b *Batch) putBlock(msgs []record.Message) int {
+	if len(msgs) > 1 {
+		b.value = record.AppendBlock(b.value[:0], b.key, msgs)
+		must(b.b.Set(b.key, b.value, nil))
+		return len(b.value)
+	}
+	size := record.BlockSize(msgs)
+	op := b.b.SetDeferred(len(b.key), size)
+	copy(op.Key, b.key)
+	if block := record.AppendBlock(op.Value[:0:size], b.key, msgs); len(block) != size {
+		panic("store: a block is not as long as record.BlockSize says")
+	}
+	must(op.Finish())
+	return size
 }
 
 // Ack implements machine.Changes. Runs may cross segments; one merge is

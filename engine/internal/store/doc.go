@@ -104,9 +104,11 @@
 //
 // # Memory
 //
-// For a directory at most three memtables of 32 MiB and a block cache of
+// For a directory at most three memtables of 64 MiB and a block cache of
 // 64 MiB; in a build without cgo both are Go heap, which GOMEMLIMIT must allow
-// for. In memory: two memtables of 8 MiB and a cache of 8 MiB besides
+// for. A memtable begins with 256 KiB and doubles as it fills; it may become
+// that large so that most large bodies are gone before it is written to a
+// table. In memory: two memtables of 8 MiB and a cache of 8 MiB besides
 // the data itself. Opening replays at most the memtables' worth of log.
 //
 // The dedup ids are also in memory, as sets of hashes that spare a read for an

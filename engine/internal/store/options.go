@@ -57,7 +57,7 @@ type Options struct {
 	// never. 0 means DefaultFreeAfter. Not for Memory.
 	FreeAfter time.Duration
 
-	// MemTableBytes of each memtable; 0 means 32 MiB, or 8 MiB for Memory.
+	// MemTableBytes of each memtable; 0 means 64 MiB, or 8 MiB for Memory.
 	// Tests use small ones to have many flushes.
 	MemTableBytes int
 }
@@ -86,7 +86,7 @@ func (o *Options) withDefaults() Options {
 		c.FreeAfter = DefaultFreeAfter
 	}
 	if c.MemTableBytes == 0 {
-		c.MemTableBytes = 32 << 20
+		c.MemTableBytes = 64 << 20
 		if c.Memory {
 			c.MemTableBytes = 8 << 20
 		}

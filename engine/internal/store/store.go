@@ -98,8 +98,14 @@ func (s *Store) Failed() <-chan struct{} { return s.failure.done }
 // Err returns what made the store fail, wrapped in ErrFailed; nil if it has not.
 func (s *Store) Err() error { return s.failure.get() }
 
+// maxKeptBatch is how large the memory of a batch may be that is used again for
+// another: enough for a round of large bodies.
+const maxKeptBatch = 8 << 20
+
+var batchOptions = []pebble.BatchOption{pebble.WithMaxRetainedSizeBytes(maxKeptBatch)}
+
 // NewBatch returns an empty batch, for one Apply.
-func (s *Store) NewBatch() *Batch { return &Batch{store: s, b: s.db.NewBatch()} }
+func (s *Store) NewBatch() *Batch { return &Batch{store: s, b: s.db.NewBatch(batchOptions...)} }
 
 // Apply makes the batch visible to reads and begins to make it durable. The
 // batch must not be used afterwards. An error means that the store has failed
