@@ -15,7 +15,7 @@ func capabilities(o *Options, replication int) driver.Caps {
 	if replication > 1 {
 		durability = driver.Replicated
 	}
-	return driver.Caps{
+	caps := driver.Caps{
 		Backend:        "kafka",
 		Durability:     durability,
 		OrderKey:       true,
@@ -33,4 +33,10 @@ func capabilities(o *Options, replication int) driver.Caps {
 		MaxDelay:       MaxDelay,
 		MaxBody:        MaxBody,
 	}
+	if o.QueueType == Share {
+		caps.OrderKey, caps.FIFO, caps.FreeRelease, caps.OrderedRelease = false, false, false, false
+		caps.DeliveryFence, caps.ConfirmedAck = true, true
+		caps.MaxLease = MaxShareLease
+	}
+	return caps
 }

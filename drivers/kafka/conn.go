@@ -197,7 +197,7 @@ func (c *conn) source(ctx context.Context, queue string) (*source, error) {
 	if old != nil && old.born == q.born {
 		return old, nil
 	}
-	s, err := newSource(c, q)
+	s, err := openSource(c, q)
 	if err != nil {
 		return nil, err
 	}

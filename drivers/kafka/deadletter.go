@@ -135,7 +135,11 @@ func (c *conn) Redrive(ctx context.Context, r *driver.RedriveRequest) (int64, er
 	if most == 0 {
 		most = driver.MaxRedrive
 	}
-	moved, err := s.redrive(ctx, r.To, int64(most))
+	redrive := s.redrive
+	if s.share != nil {
+		redrive = s.share.redrive
+	}
+	moved, err := redrive(ctx, r.To, int64(most))
 	if s.detach(redriver) {
 		c.drop(s)
 		c.work.Start(func() { s.stop(errLeft, true) })

@@ -15,6 +15,7 @@ import (
 // plan is what a Declare makes.
 type plan struct {
 	have *state
+	kind QueueType // of the queues that are made
 	driver.Topology
 }
 
@@ -33,11 +34,16 @@ func (c *conn) Declare(ctx context.Context, t *driver.Topology, dryRun bool) ([]
 	if c.isClosed() {
 		return nil, lease.ErrClosed
 	}
+	if c.o.QueueType == Share && len(own.Queues) > 0 {
+		if err := c.needShare(ctx); err != nil {
+			return nil, err
+		}
+	}
 	own = wire.NewTopology(own).Driver() // as exact as the record
 	var changes []driver.Change
 	var made []string
 	err := c.change(ctx, func(ctx context.Context, st *state) (*draft, error) {
-		p := &plan{have: st}
+		p := &plan{have: st, kind: c.o.QueueType}
 		if err := p.add(own); err != nil {
 			return nil, err
 		}
@@ -129,6 +135,8 @@ func (p *plan) addQueue(q *driver.Queue) error {
 	switch have := p.queue(q.Name); {
 	case have == nil:
 		p.Queues = append(p.Queues, *q)
+	case p.have.queues[q.Name] != nil && p.have.queues[q.Name].kind != p.kind:
+		return fmt.Errorf("queue %q is declared as %s, not %s: %w", q.Name, p.have.queues[q.Name].kind, p.kind, lease.ErrConflict)
 	case !reflect.DeepEqual(have, q):
 		return fmt.Errorf("queue %q is declared otherwise, as %+v and not %+v: %w", q.Name, *have, *q, lease.ErrConflict)
 	}
@@ -247,7 +255,14 @@ func (c *conn) make(ctx context.Context, p *plan, made *[]string) (*draft, error
 		if !own {
 			topics = append(topics, topic)
 		}
-		d.queues = append(d.queues, draftQueue{p.Queues[i], queueRecord{Born: born, Own: own}})
+		q := draftQueue{p.Queues[i], queueRecord{Born: born, Own: own}}
+		if p.kind == Share {
+			q.Type = Share
+			if err := c.prepareShare(ctx, groupName(q.spec.Name, born)); err != nil {
+				return nil, named("queue", q.spec.Name, err)
+			}
+		}
+		d.queues = append(d.queues, q)
 	}
 	for i := range p.Bindings {
 		if topic := exchangeTopic(p.Bindings[i].Exchange); !slices.Contains(*made, topic) && !slices.Contains(topics, topic) {

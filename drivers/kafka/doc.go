@@ -7,6 +7,7 @@
 //
 // Parameters:
 //
+//	queue_type     of the queues that are declared: ordered or share (ordered)
 //	timeout        of connecting, and how long an answer of a broker may take (10s)
 //	publish_for    for how long an unconfirmed message is sent again (30s)
 //	session        after how long of silence a client loses its partitions (10s)
@@ -72,6 +73,54 @@
 // Leases are kept by the client that has the partition: one that has run out is
 // a failed attempt. Tokens tell deliveries apart and grow as far as clocks agree.
 //
+// The two sections above and the next one are about ordered queues.
+//
+// # Work queues
+//
+// A queue that is declared with queue_type=share is a share group: its messages
+// have no order, not even those of one key, and each is settled by itself at the
+// broker. It stays what it was declared as, whoever receives from it. All brokers
+// must have share groups that can renew, which is Kafka 4.2 or newer with the
+// feature share.version; declaring is lease.ErrUnsupported otherwise. Messages
+// with an order key are refused, and leases beyond MaxShareLease: a minute is the
+// longest for which brokers lock a message by default, and what is locked for a
+// client is its own until then. Declaring makes the settings of the group: from
+// the start of its topics, committed messages only, a lock of MaxShareLease. What
+// was published before the queue or its bindings were declared is read and left
+// out.
+//
+// A delivery is the broker's acquisition of the message, and its attempts are
+// those that the broker has counted (and those before the message was begun anew).
+// Ack accepts it, Release releases it, Reject and a dead letter reject it, Extend
+// renews its lock; each returns when the broker has confirmed it, and is
+// lease.ErrNotHeld if the broker says that the lock was over. Several are one
+// request, which the broker does or refuses as a whole: it is halved then until
+// those stand alone that are refused. If the answer is lost it is lease.ErrUnknown.
+// A session with a broker is one request at a time: a settlement waits for a look
+// that is under way, for up to 20 ms while anything is in flight.
+//
+// The lease that was asked for is kept by the client, and is over when the broker's
+// lock is at the latest; what runs out is released. What is to be tried again
+// later stays locked until then, renewed by the client that has it: it counts
+// against how many messages the brokers lock in a partition (2,000 by default). A
+// client that is closed, or whose connections are lost, gives back what it had;
+// others get it once the group has given them its partitions, for which brokers
+// wait 45 s by default after a client that did not say farewell. What is handed
+// back in any way counts as an attempt (driver.Caps.FreeRelease).
+//
+// The group shares out the partitions: each is one client's, or several clients'
+// where there are more of them than partitions. So a client that does not receive
+// for a while, and is in the group still, holds up what is in its own.
+//
+// After a number of deliveries (share.delivery.count.limit, 5 by default) a broker
+// forgets a message without a word. So the driver does not deliver one at the last
+// two of them: it publishes a copy to the queue's own topic, with the attempts so far
+// (lockkeeper-attempts), and accepts the original when that is confirmed. Queues
+// need no limit, or one as high as they like; dying in between leaves a copy too
+// many. A dead letter is likewise confirmed before the message is rejected. Only two
+// clients that die one after the other, each between getting a message at the last
+// two deliveries and its copy, lose it. A limit below 3 is refused.
+//
 // # Who has which partition
 //
 // A partition is one client's at a time: more clients than partitions are idle.
@@ -116,6 +165,8 @@
 //	lockkeeper-timestamp         in seconds since 1970
 //	lockkeeper-priority
 //	lockkeeper-ttl               in milliseconds
+//	lockkeeper-attempts          of what a work queue has begun anew; and
+//	lockkeeper-exchange          the exchange that it came by
 //	lockkeeper-death-...         of a dead letter, see driver.HeaderDeathReason
 //	lockkeeper-first-...
 //

@@ -24,7 +24,7 @@ type entry struct {
 	size      int
 
 	state    entryState
-	attempts int         // that failed
+	attempts int         // that failed; of a share group: all before this one
 	bury     string      // why it is to be dead-lettered, which was not possible yet
 	timer    *time.Timer // of a delay
 
@@ -33,6 +33,10 @@ type entry struct {
 	ttl           time.Duration
 	deadline      time.Time
 	sooner, later *entry // among leases of its length
+
+	// Of a share group.
+	lock     time.Time // when the broker's ends
+	renewing bool
 }
 
 type entryState uint8
@@ -167,6 +171,18 @@ func (r *readyEntries) first() *entry {
 		return r.back[0]
 	}
 	return nil
+}
+
+// count returns how many there are.
+func (r *readyEntries) count() (n int) {
+	for _, es := range [...][]*entry{r.line[r.head:], r.back} {
+		for _, e := range es {
+			if e.state == ready {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // drop takes the first entry out.

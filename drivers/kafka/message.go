@@ -32,12 +32,17 @@ const (
 	// headerTyped has the message's headers that are not texts once more, as
 	// JSON with their types: a header of a record is bytes.
 	headerTyped = driver.HeaderReservedPrefix + "headers"
+	// Of what a share group has begun anew: the attempts before, and the
+	// exchange that it came by.
+	headerAttempts = driver.HeaderReservedPrefix + "attempts"
+	headerExchange = driver.HeaderReservedPrefix + "exchange"
 )
 
 // ownHeaders are not among the headers of a message.
 var ownHeaders = map[string]bool{
 	headerID: true, headerRouting: true, headerContentType: true, headerEncoding: true, headerCorrelation: true, headerReplyTo: true,
 	headerType: true, headerApp: true, headerUser: true, headerTimestamp: true, headerPriority: true, headerTTL: true, headerTyped: true,
+	headerAttempts: true, headerExchange: true,
 }
 
 // encode makes the record of a message, which shares no memory with m.

@@ -56,8 +56,20 @@ const (
 	minSpan       = 1000
 )
 
+// QueueType is how queues are consumed.
+type QueueType string
+
+// Types of queues.
+const (
+	Ordered QueueType = "ordered" // a consumer group: the order of keys, and of partitions
+	Share   QueueType = "share"   // a share group: no order, every message by itself; Kafka 4.2 or newer
+)
+
 // Options of New; nil and zero values work.
 type Options struct {
+	// QueueType of the queues that are declared; "": Ordered. A queue stays
+	// what it was declared as, whoever receives from it.
+	QueueType QueueType
 	// Prefix begins the names of the topics that the driver makes for itself;
 	// "": DefaultPrefix. All clients of the same queues must agree on it.
 	Prefix string
@@ -94,6 +106,9 @@ func (o *Options) withDefaults() (*Options, error) {
 	if o != nil {
 		d = *o
 	}
+	if d.QueueType == "" {
+		d.QueueType = Ordered
+	}
 	if d.Prefix == "" {
 		d.Prefix = DefaultPrefix
 	}
@@ -123,6 +138,9 @@ func (o *Options) withDefaults() (*Options, error) {
 }
 
 func (o *Options) validate() error {
+	if o.QueueType != Ordered && o.QueueType != Share {
+		return lease.Invalidf("queue_type", "must be %s or %s, is %q", Ordered, Share, o.QueueType)
+	}
 	if len(o.Prefix) > MaxPrefix || !legalTopic(o.Prefix) || strings.HasPrefix(o.Prefix, "__") {
 		return lease.Invalidf("prefix", "must be at most %d letters, digits, dots, dashes and underscores, is %q", MaxPrefix, o.Prefix)
 	}

@@ -113,6 +113,9 @@ func (c *conn) send(ctx context.Context, b *batch, i int, rec *kgo.Record) {
 // record is nil if there is no place for it.
 func (c *conn) address(ctx context.Context, p *driver.Publishing) (rec *kgo.Record, queues int, err error) {
 	m := p.Message
+	if m.OrderKey != "" && !c.caps.OrderKey {
+		return nil, 0, fmt.Errorf("an order key: %w: a share group keeps no order", lease.ErrUnsupported)
+	}
 	if m.Delay > 0 || !m.NotBefore.IsZero() {
 		return nil, 0, fmt.Errorf("a delay: %w: a partition is read in its order", lease.ErrUnsupported)
 	}

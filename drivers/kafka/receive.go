@@ -35,6 +35,11 @@ func (c *conn) Receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.
 func (s *source) receive(ctx context.Context, r *driver.ReceiveRequest) ([]driver.Delivery, error) {
 	w := s.enter(r.Consumer)
 	defer s.leave(w)
+	if s.share != nil {
+		if err := s.share.ask(w, r); err != nil {
+			return nil, err
+		}
+	}
 	if r.Wait == 0 {
 		if err := s.sync(ctx, w); err != nil {
 			return nil, err
@@ -100,6 +105,9 @@ func (s *source) sync(ctx context.Context, w *waiter) error {
 	topics, err := s.awaitJoined(ctx, w)
 	if topics == nil {
 		return err
+	}
+	if s.share != nil {
+		return s.share.sync(ctx, w)
 	}
 	ends, err := s.c.ends(ctx, topics...)
 	if err != nil {

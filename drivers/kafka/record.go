@@ -46,6 +46,16 @@ type queueRecord struct {
 	Born  uint64  `json:"born"`            // the version in which it was made
 	Since []int64 `json:"since,omitempty"` // by partition of its topic
 	Own   bool    `json:"own,omitempty"`   // the topic was made for it
+	// Type is the queue's: "" is Ordered.
+	Type QueueType `json:"type,omitempty"`
+}
+
+// kind is the type of a queue.
+func (r *queueRecord) kind() QueueType {
+	if r.Type == "" {
+		return Ordered
+	}
+	return r.Type
 }
 
 type exchangeRecord struct {
@@ -68,6 +78,7 @@ type exchangeState struct {
 
 type queueState struct {
 	spec  *driver.Queue
+	kind  QueueType
 	born  uint64
 	since []int64
 	topic string
@@ -101,7 +112,7 @@ func newState(r *record) (*state, error) {
 	for i := range t.Queues {
 		q := &t.Queues[i]
 		st.queues[q.Name] = &queueState{
-			spec: q, born: r.Queues[i].Born, since: r.Queues[i].Since, topic: queueTopic(q.Name), feeds: map[string][]*bound{},
+			spec: q, kind: r.Queues[i].kind(), born: r.Queues[i].Born, since: r.Queues[i].Since, topic: queueTopic(q.Name), feeds: map[string][]*bound{},
 		}
 	}
 	for i := range t.Bindings {

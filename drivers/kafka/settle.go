@@ -45,6 +45,10 @@ func (c *conn) Settle(ctx context.Context, ss []driver.Settlement) ([]driver.Out
 
 // settle settles deliveries of one queue.
 func (s *source) settle(ctx context.Context, ss []driver.Settlement, outcomes []driver.Outcome) {
+	if s.share != nil {
+		s.share.settle(ctx, ss, outcomes)
+		return
+	}
 	var es []*entry
 	var sts []*driver.Settlement
 	var at []int
@@ -165,6 +169,10 @@ func (s *source) conclude(ctx context.Context, es []*entry, sts []*driver.Settle
 	}
 	if len(dying) > 0 {
 		s.bury(ctx, es, fates, outcomes, dying)
+	}
+	if s.share != nil {
+		s.share.conclude(ctx, es, fates, outcomes)
+		return outcomes
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

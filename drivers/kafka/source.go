@@ -22,6 +22,7 @@ type source struct {
 	born  uint64
 	topic string // of what is sent to the queue itself
 	cl    *kgo.Client
+	share *share // nil: of an ordered queue
 
 	ctx    context.Context // ends when it is stopped
 	cancel context.CancelFunc
@@ -76,6 +77,8 @@ type waiter struct {
 	consumer string
 	wake     chan struct{} // a token: look
 	gone     bool          // detached
+	most     int           // messages that it asks for
+	until    time.Time     // when it gives up
 }
 
 // Of a source.
@@ -89,7 +92,8 @@ const (
 	syncGrace    = 20 * time.Second       // beyond Drain for a rebalance
 )
 
-func newSource(c *conn, q *queueState) (*source, error) {
+// openSource makes a source and begins to receive.
+func openSource(c *conn, q *queueState) (*source, error) {
 	s := &source{
 		c: c, spec: q.spec, born: q.born, topic: q.topic, left: make(chan struct{}), polled: make(chan struct{}),
 		parts: map[place]*partition{}, lanes: map[string]*lane{}, held: map[lease.Token]*entry{}, waiters: map[*waiter]struct{}{},
@@ -98,6 +102,15 @@ func newSource(c *conn, q *queueState) (*source, error) {
 	s.leases.init()
 	s.ctx, s.cancel = context.WithCancel(c.ctx)
 	s.feeds = c.feedsOf(q)
+	if q.kind == Share {
+		return s.joinShare(q)
+	}
+	return s.joinGroup(q)
+}
+
+// joinGroup makes it a member of a consumer group.
+func (s *source) joinGroup(q *queueState) (*source, error) {
+	c := s.c
 	topics := make([]string, 0, len(s.feeds))
 	for topic := range s.feeds {
 		topics = append(topics, topic)
@@ -160,6 +173,10 @@ func (s *source) rebind(q *queueState) {
 	}
 	s.mu.Unlock()
 	if len(added)+len(gone) == 0 {
+		return
+	}
+	if s.share != nil {
+		s.share.resubscribe(gone)
 		return
 	}
 	s.c.work.Start(func() {
@@ -283,6 +300,10 @@ func (s *source) stop(why error, commit bool) {
 	s.once.Do(func() {
 		defer close(s.left)
 		s.cancel()
+		if s.share != nil {
+			s.share.leave(why)
+			return
+		}
 		<-s.polled
 		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
 		defer cancel()

@@ -26,6 +26,7 @@ type traffic struct {
 	t    *testing.T
 	name string
 	stop chan struct{} // closed: no more numbers
+	free bool          // nobody promises an order
 
 	mu    sync.Mutex
 	next  [trafficKeys]int // number to be published; those below are confirmed
@@ -68,7 +69,11 @@ func (tr *traffic) publish(ctx context.Context, b *queue.Broker) error {
 		var ms []*queue.Message
 		tr.mu.Lock()
 		for k, n := range tr.next {
-			ms = append(ms, &queue.Message{OrderKey: strconv.Itoa(k), Body: []byte(strconv.Itoa(n))})
+			m := &queue.Message{AppID: strconv.Itoa(k), Body: []byte(strconv.Itoa(n))}
+			if !tr.free {
+				m.OrderKey = m.AppID
+			}
+			ms = append(ms, m)
 		}
 		tr.mu.Unlock()
 		for {
@@ -89,6 +94,27 @@ func (tr *traffic) publish(ctx context.Context, b *queue.Broker) error {
 		}
 		tr.total += len(ms)
 		tr.mu.Unlock()
+		for tr.free && tr.behind() > 1000 { // each is acked at a broker
+			if !sleep(ctx, time.Millisecond) {
+				return ctx.Err()
+			}
+		}
+	}
+}
+
+// behind is how many are confirmed and not handled.
+func (tr *traffic) behind() int {
+	tr.mu.Lock()
+	defer tr.mu.Unlock()
+	return tr.total - len(tr.seen)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
@@ -97,7 +123,7 @@ func (tr *traffic) handle(_ context.Context, d *queue.Delivery) error {
 	if mathrand.IntN(50) == 0 {
 		return errors.New("it fails now and then")
 	}
-	tr.note(d.Message.OrderKey, string(d.Message.Body))
+	tr.note(d.Message.AppID, string(d.Message.Body))
 	return nil
 }
 
@@ -116,7 +142,7 @@ func (tr *traffic) note(key, body string) {
 		tr.twice++
 		return
 	}
-	if n != tr.high[k] {
+	if n != tr.high[k] && !tr.free {
 		tr.gaps = append(tr.gaps, fmt.Sprintf("%s after %d", what, tr.high[k]-1))
 	}
 	tr.high[k] = n + 1

@@ -106,6 +106,10 @@ func (t *target) setParameter(name, v string) (err error) {
 		o.Replication, err = whole(name, v, MaxReplication)
 	case "prefix":
 		o.Prefix = v
+	case "queue_type":
+		if o.QueueType = QueueType(v); o.QueueType != Ordered && o.QueueType != Share {
+			return lease.Invalidf(name, "must be %s or %s, is %q", Ordered, Share, v)
+		}
 	case "password_file":
 		t.password, err = urlpart.Password(name, v)
 	case "tls":

@@ -89,7 +89,9 @@ func (n *kafkaNode) spec(t testing.TB) Spec {
 		// Nobody has to wait for members that may yet come, nor long for silent ones.
 		"group.initial.rebalance.delay.ms=0", "group.min.session.timeout.ms=1000",
 		"group.share.heartbeat.interval.ms=500", "group.share.min.heartbeat.interval.ms=500",
-		"group.share.min.session.timeout.ms=3000", "group.share.min.record.lock.duration.ms=1000",
+		"group.share.min.session.timeout.ms=3000", "group.share.session.timeout.ms=10000",
+		"group.share.min.record.lock.duration.ms=1000",
+		"group.share.min.assignment.interval.ms=0", "group.share.assignment.interval.ms=0",
 		// One that was killed is not let in again before its session ends.
 		"broker.session.timeout.ms=2500", "broker.heartbeat.interval.ms=500",
 		// A small machine, and a fast one.

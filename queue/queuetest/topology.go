@@ -98,7 +98,7 @@ func declareMismatch(s *suite) {
 	before := s.own()
 	differences := map[string]func(*driver.Topology){
 		"kind":    func(t *driver.Topology) { t.Exchanges[0].Kind = driver.Direct },
-		"lease":   func(t *driver.Topology) { t.Queues[0].Lease = s.caps.MinLease + time.Minute },
+		"lease":   func(t *driver.Topology) { t.Queues[0].Lease = s.caps.MinLease + 50*time.Second },
 		"backoff": func(t *driver.Topology) { t.Queues[0].Backoff.Max = time.Hour },
 	}
 	if s.caps.DeadLetter {
