@@ -34,6 +34,10 @@
 //   - A publish returns when the broker has confirmed it. At most 2,048 messages
 //     of a client are unconfirmed, all over one channel, so in their order. Every
 //     message is sent as mandatory: Receipt.Queues is 0 or 1.
+//     A message that the broker refuses is sent again, four times in a third of a
+//     second, and is lease.ErrUnknown then; what is behind it in its batch, on
+//     the same route, is not sent, so that a batch that is published again keeps
+//     its order. Later batches of a Publisher are.
 //   - A delivery is an unacknowledged message of a channel. Its lease is kept by
 //     the driver: one that has run out is failed by it. The broker has a limit of
 //     its own, by default half an hour, after which it closes the channel: then

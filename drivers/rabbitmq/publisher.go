@@ -268,10 +268,32 @@ func (p *publisher) confirmed(ok bool) {
 		return
 	}
 	f.decide(f.confirmed(ok))
+	if !ok {
+		p.giveUpBehind(f)
+	}
 	if len(p.flying) == window-1 || len(p.nacked) > 0 || !p.tried {
 		p.signal()
 	}
 	p.tried = p.tried || ok
+}
+
+// giveUpBehind decides what is behind a refused message in its batch and goes the
+// same way: who sends it again has them in their order. mu is held.
+func (p *publisher) giveUpBehind(f *parcel) {
+	behind := func(x *parcel) bool { return x.batch == f.batch && x.exchange == f.exchange && x.key == f.key }
+	for _, waiting := range [...]*[]*parcel{&p.nacked, &p.queue} {
+		*waiting = slices.DeleteFunc(*waiting, func(x *parcel) bool {
+			if !behind(x) {
+				return false
+			}
+			failed := fmt.Errorf("a message before it was refused: %w", lease.ErrUnavailable)
+			if x.nacks > 0 { // it was sent
+				failed = fmt.Errorf("a message before it was refused, and so was it: %w", lease.ErrUnknown)
+			}
+			x.decide(driver.Receipt{Err: failed})
+			return true
+		})
+	}
 }
 
 // next takes the next message to be written; more is false if none can be now.

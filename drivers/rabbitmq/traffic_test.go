@@ -70,6 +70,7 @@ func (tr *traffic) publish(ctx context.Context, b *queue.Broker) error {
 			if ctx.Err() != nil || !errors.Is(err, queue.ErrUnknown) && !errors.Is(err, queue.ErrUnavailable) {
 				return err
 			}
+			tr.t.Logf("published again from %d: %v", n, err)
 			tr.mu.Lock()
 			tr.again++
 			tr.mu.Unlock()
