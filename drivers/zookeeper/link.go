@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -141,6 +142,9 @@ func (w *wire) Read(b []byte) (int, error) {
 		return n, err
 	}
 	w.head = append(w.head, b[:min(n, missing)]...)
+	if len(w.head) == 0 && errors.Is(err, os.ErrDeadlineExceeded) { // it waits for more: that may be an HTTP server
+		err = fmt.Errorf("what listens there gives no answer, as a ZooKeeper does: %w", err)
+	}
 	if len(w.head) >= 4 && binary.BigEndian.Uint32(w.head) > maxFirstReply {
 		err = errors.New("what answers is not a ZooKeeper")
 	}
