@@ -15,7 +15,7 @@ func (c *core) write() {
 	defer close(c.rounds)
 	timer := c.clock.NewTimer()
 	defer timer.Stop()
-	var armed lease.Instant // what the timer is set to; 0: not set
+	var armed lease.Instant // what the timer is set to, or earlier than needed; 0: not set
 	for {
 		c.collect()
 		refusal := c.refused()
@@ -39,7 +39,10 @@ func (c *core) write() {
 			}
 			continue
 		}
-		if at, ok := c.nextWake(); ok && at != armed {
+		// One that is set too early is left, to be set anew when it fires: most
+		// locks are released long before they expire, and setting it is a
+		// system call.
+		if at, ok := c.nextWake(); ok && (armed == 0 || at < armed) {
 			timer.Reset(at)
 			armed = at
 		}
