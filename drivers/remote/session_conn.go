@@ -62,6 +62,7 @@ type conn struct {
 	arrived uint64 // number of the last frame, in the outbox, that the daemon is known to have got
 	pending map[uint64]*pending
 	open    int       // requests that are not over: the pending ones, and one that is being answered
+	inLine  int       // acquires among them that wait
 	empty   sync.Cond // open is 0, or failed is set
 	failed  error
 }
@@ -233,7 +234,12 @@ func (k *conn) start(x *exchange, p *pending, b *[]byte, items int) (id uint64, 
 	}
 	p.number = number
 	k.open++
-	most, alone := k.arrived+flushBytes, k.open == 1
+	if p.inLine() {
+		k.inLine++
+	}
+	// Those who stand in line do not send: a lone worker who gives a contended
+	// name on must not let others run first.
+	most, alone := k.arrived+flushBytes, k.open-k.inLine <= 1
 	k.mu.Unlock()
 	if idle {
 		k.out.Flush(most, alone)
@@ -370,7 +376,7 @@ func (k *conn) answered(f frame.Frame) error {
 	if err != nil {
 		p.err = &lostError{err: err, sent: true}
 	}
-	abandoned, waits, bytes := p.abandoned, p.waits, p.bytes
+	abandoned, waits, bytes, inLine := p.abandoned, p.waits, p.bytes, p.inLine()
 	if !abandoned {
 		p.done <- struct{}{} // from here on it may be another request
 	}
@@ -380,13 +386,16 @@ func (k *conn) answered(f frame.Frame) error {
 		k.handBack(p.deliveries)
 	}
 	k.mu.Lock()
-	k.over()
+	k.over(inLine)
 	k.mu.Unlock()
 	return err
 }
 
 // over counts a request that is over. k.mu is held.
-func (k *conn) over() {
+func (k *conn) over(inLine bool) {
+	if inLine {
+		k.inLine--
+	}
 	if k.open--; k.open == 0 {
 		k.empty.Broadcast()
 	}

@@ -33,6 +33,9 @@ type pending struct {
 	abandoned bool   // nobody waits for it; guarded by conn.mu
 }
 
+// inLine says whether it is an acquire that waits.
+func (p *pending) inLine() bool { return p.kind == frame.Acquire && p.waits }
+
 // wanted says with which frames a request may be answered, besides a problem.
 var wanted = map[frame.Kind][]frame.Kind{
 	frame.Acquire: {frame.Granted, frame.Queued},
