@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"strconv"
 	"sync"
@@ -137,6 +138,9 @@ func delayedRole(ctx context.Context, c *config, report func(any) error) error {
 	s, k, err := publishCosts(ctx, c, c.N, &queuedriver.Queue{Name: "delayed"}, func(i int) *queuedriver.Message {
 		m := plain(i)
 		m.NotBefore = due
+		if c.Spread > 0 {
+			m.NotBefore = due.Add(-rand.N(c.Spread))
+		}
 		return m
 	})
 	if err != nil {

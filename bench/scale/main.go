@@ -3,6 +3,7 @@
 //
 //	go run ./scale backlog -n 10000000
 //	go run ./scale delayed -n 1000000
+//	go run ./scale delayed -n 1000000 -spread 20s
 //	go run ./scale dedup -n 1000000
 //	go run ./scale idle -queues 10000 -locks 100000 -for 1m
 //	go run ./scale leases -n 100000 -for 1m
@@ -42,6 +43,7 @@ type config struct {
 	Locks  int           // idle
 	For    time.Duration // idle, leases, steady
 	TTL    time.Duration // leases
+	Spread time.Duration // delayed: of the times when they are due
 	Depth  int           // steady
 	Every  time.Duration // steady: between two samples
 	CSV    string        // steady
@@ -91,6 +93,7 @@ func run(ctx context.Context, args []string) error {
 	f.IntVar(&c.Locks, "locks", 1000, "idle: names of locks that are held")
 	f.DurationVar(&c.For, "for", 3*time.Second, "idle, leases, steady: how long")
 	f.DurationVar(&c.TTL, "ttl", 30*time.Second, "leases: their TTL")
+	f.DurationVar(&c.Spread, "spread", 0, "delayed: the time over which messages are due, at random; 0: all at once")
 	f.IntVar(&c.Depth, "depth", 10, "steady: messages in the queue")
 	f.DurationVar(&c.Every, "every", 5*time.Second, "steady: time between two samples")
 	f.StringVar(&c.CSV, "csv", "", "steady, plot: file for the samples")

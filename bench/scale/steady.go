@@ -215,6 +215,11 @@ func steadyRole(ctx context.Context, c *config, report func(any) error) error {
 		return err
 	}
 	untilEnd(ctx)
+	// One is ready for the first receive after the next open, which would wait
+	// for the backoff of the poisoned key if there were no other.
+	if err := publish(ctx, s.q, []queuedriver.Publishing{{Route: queuedriver.Route{Key: "big"}, Mandatory: true, Message: plain(0)}}); err != nil {
+		return err
+	}
 	return s.Close()
 }
 
