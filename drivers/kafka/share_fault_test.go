@@ -88,7 +88,7 @@ func TestShareLockOver(t *testing.T) {
 	first, second := openURL(t, shareURL(s, "lockover")), openURL(t, shareURL(s, "lockover"))
 	defer second.Close()
 	q, _ := declareShare(t, first, "lock over", 9)
-	setLock(t, first.(*conn), q, time.Second)
+	setLock(t, first.(*conn), q, 10*time.Second) // longer than a machine stands still
 	put(t, first, q, "a", "b", "c", "d", "e", "f")
 	ds := get(t, first, q, 6)
 	stale := []string{"a", "b", "c", "d"} // one for each verb
