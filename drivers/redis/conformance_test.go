@@ -70,6 +70,7 @@ func TestSingle(t *testing.T) {
 			}
 		},
 		ShortTTL: suiteTTL,
+		Waiters:  fewWaiters,
 	})
 }
 

@@ -33,6 +33,7 @@ func fifo(s *suite) {
 	var mu sync.Mutex
 	var order []int
 	var wg sync.WaitGroup
+	s.Cleanup(wg.Wait) // so that what went wrong is told, and not that one of them tells it late
 	for i := range waiters {
 		c := conns[i%len(conns)]
 		r := s.queued(fmt.Sprintf("w%04d", i))
