@@ -237,7 +237,7 @@ func (a *acquiring) record(held []*etcdLease) (text string, ttl time.Duration, e
 	r := a.r
 	ttl = r.TTL
 	for _, l := range held {
-		ttl = min(ttl, l.left(a.began)-r.LockDelay)
+		ttl = min(ttl, a.c.leases.left(l, a.began)-r.LockDelay)
 	}
 	g := &grantRecord{
 		Holder: r.Holder, ID: r.ID, TTL: ttl, Delay: r.LockDelay, Seconds: seconds(r.TTL + r.LockDelay),

@@ -51,8 +51,8 @@ type grantID struct {
 	revision     int64 // that made it
 }
 
-// left returns for how long the lease lasts at least, if not renewed.
-func (l *etcdLease) left(now lease.Instant) time.Duration {
+// leftLocked returns for how long the lease lasts at least, if not renewed.
+func (l *etcdLease) leftLocked(now lease.Instant) time.Duration {
 	return l.fresh.Add(time.Duration(l.seconds) * time.Second).Sub(now)
 }
 
@@ -115,7 +115,7 @@ func (p *leases) one(ctx context.Context, need, shave time.Duration) (*etcdLease
 		if l == nil {
 			return p.grant(ctx, asked)
 		}
-		switch left := l.left(p.c.clock.Now()); {
+		switch left := p.left(l, p.c.clock.Now()); {
 		case left >= need-shave:
 			return l, nil
 		case left <= 0:
@@ -135,6 +135,14 @@ func (p *leases) one(ctx context.Context, need, shave time.Duration) (*etcdLease
 			p.lose(l.id)
 		}
 	}
+}
+
+// left returns for how long a lease lasts at least. A renewal of the grant that
+// had it before may be noted meanwhile.
+func (p *leases) left(l *etcdLease, now lease.Instant) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return l.leftLocked(now)
 }
 
 // pop returns an idle lease, which is in use from now on; nil: there is none.
@@ -275,7 +283,7 @@ func (p *leases) tidy(ctx context.Context) {
 	p.mu.Lock()
 	now := p.c.clock.Now()
 	for id, l := range p.used {
-		if l.left(now) < -time.Minute {
+		if l.leftLocked(now) < -time.Minute {
 			p.endLocked(id)
 		}
 	}

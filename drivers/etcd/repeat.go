@@ -107,7 +107,7 @@ func (c *conn) relet(ctx context.Context, kv *mvccpb.KeyValue, g *grantRecord, t
 	}
 	l := held[0]
 	next := *g
-	next.TTL, next.Seconds = min(ttl, l.left(began)-g.Delay), seconds(ttl+g.Delay)
+	next.TTL, next.Seconds = min(ttl, c.leases.left(l, began)-g.Delay), seconds(ttl+g.Delay)
 	text, err := next.encode()
 	if err != nil {
 		c.leases.give(l)
