@@ -140,6 +140,10 @@ func (l *leg) demand() (most int, wait time.Duration) {
 			wait = max(wait, left)
 		}
 	}
+	for _, k := range l.looks {
+		asked += k.most
+	}
+	l.passLooks(func(*look) bool { return have >= asked })
 	ahead := 0
 	for _, n := range sh.ahead {
 		ahead += n
@@ -147,10 +151,6 @@ func (l *leg) demand() (most int, wait time.Duration) {
 	if ahead > asked {
 		asked, wait = ahead, longLook
 	}
-	for _, k := range l.looks {
-		asked = max(asked, k.most)
-	}
-	l.passLooks(func(k *look) bool { return have >= k.most })
 	if most = min(asked-have, mostFetch); most <= 0 {
 		return 0, 0
 	}
