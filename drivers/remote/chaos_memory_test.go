@@ -99,7 +99,7 @@ func collected() sample {
 
 // A table that is missed in the profile would count as growth. At this rate
 // each has its record, and the blocks of the cache are estimated to a few percent.
-func init() { runtime.MemProfileRate = 16 << 10 }
+func init() { runtime.MemProfileRate = 16 << 10 } //nolint:gochecknoinits // nothing may be allocated before
 
 // tablesOnHeap is how many bytes of the heap are memtables and cached blocks of
 // the store as of the last collection. They have bounds of their own (64 MiB
