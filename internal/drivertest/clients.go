@@ -56,7 +56,7 @@ func Fresh(t testing.TB) string {
 // Bounded returns a context that ends a test that hangs.
 func Bounded(t testing.TB) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

@@ -43,7 +43,7 @@ func say(line string) { _, _ = os.Stdout.WriteString(line + "\n") }
 // play holds a lock while the process is stopped and continued, and returns
 // what it thinks of its lease then.
 func play(url, name, ttl string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	d, err := time.ParseDuration(ttl)
 	if err != nil {

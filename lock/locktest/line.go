@@ -3,6 +3,7 @@ package locktest
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,12 +102,12 @@ func noBarging(s *suite) {
 }
 
 // woken: a release reaches the waiter by itself, well before any periodic
-// look.
+// look. The median counts: a machine may stand still in some of the rounds.
 func woken(s *suite) {
 	const rounds = 20
 	a, b := s.locker(), s.locker()
-	start := time.Now()
-	for range rounds {
+	var took [rounds]time.Duration
+	for i := range took {
 		held, err := a.Acquire(s.ctx, s.name, nil)
 		if err != nil {
 			s.Fatalf("Acquire: %v", err)
@@ -120,15 +121,18 @@ func woken(s *suite) {
 			granted <- err
 		}()
 		s.until("the other waits", func() bool { in := s.info(s.name); return in != nil && in.Waiting == 1 })
+		released := time.Now()
 		if err := held.Release(s.ctx); err != nil {
 			s.Fatalf("Release: %v", err)
 		}
 		if err := <-granted; err != nil {
 			s.Fatalf("the waiter: %v", err)
 		}
+		took[i] = time.Since(released)
 	}
-	if took := time.Since(start); took > rounds*250*time.Millisecond {
-		s.Errorf("%d hand-overs took %v: waiters poll", rounds, took)
+	slices.Sort(took[:])
+	if took[rounds/2] > 250*time.Millisecond {
+		s.Errorf("of %d hand-overs half took more than %v, one %v: waiters poll", rounds, took[rounds/2], took[rounds-1])
 	}
 }
 

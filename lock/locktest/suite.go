@@ -50,7 +50,7 @@ type Harness struct {
 }
 
 // caseTime bounds one case.
-const caseTime = 60 * time.Second
+const caseTime = 3 * time.Minute
 
 // testCase is one promise.
 type testCase struct {
@@ -88,7 +88,7 @@ func runCase(t testing.TB, h Harness, c testCase, limit time.Duration) {
 	}
 	s.conn = s.open()
 	s.caps = s.conn.Caps()
-	s.long = min(max(time.Minute, s.caps.MinTTL), s.caps.MaxTTL)
+	s.long = min(max(5*time.Minute, s.caps.MinTTL), s.caps.MaxTTL)
 	s.short = h.ShortTTL
 	if s.short == 0 {
 		s.short = max(s.caps.MinTTL, 500*time.Millisecond)
