@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -111,7 +112,9 @@ func ourConsume(b *testing.B, br *queue.Broker, q string) (await func(n int)) {
 	}()
 	b.Cleanup(func() {
 		cancel()
-		<-done
+		if err := <-done; err != nil && !errors.Is(err, context.Canceled) {
+			b.Error(err)
+		}
 	})
 	return func(n int) {
 		if left.Add(int64(n)) == 0 {

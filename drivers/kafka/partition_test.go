@@ -53,7 +53,7 @@ func TestNoBurialWhileGivenUp(t *testing.T) {
 		p.idle = make(chan struct{}) // as revoked does
 		close(p.idle)
 		s.mu.Unlock()
-		time.Sleep(time.Minute)
+		time.Sleep(time.Minute) //nolint:forbidigo // of the test's own clock
 		synctest.Wait()
 		s.mu.Lock()
 		defer s.mu.Unlock()
