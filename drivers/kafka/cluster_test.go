@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kadm"
 
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/queue/driver"
 	"github.com/lockkeeper/lockkeeper/queue/queuetest"
@@ -90,6 +91,6 @@ func awaitWhole(ctx context.Context, t *testing.T, adm *kadm.Client, topic strin
 		if time.Now().After(end) {
 			t.Fatalf("not all brokers have all of %q: %v %v", topic, topics, err)
 		}
-		pause(20 * time.Millisecond)
+		drivertest.Pause(20 * time.Millisecond)
 	}
 }

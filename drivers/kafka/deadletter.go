@@ -51,8 +51,9 @@ func (s *source) bury(ctx context.Context, es []*entry, fates []fate, outcomes [
 	}
 }
 
-// buryAgain tries to dead-letter a message that had no place to go to.
-func (s *source) buryAgain(e *entry) {
+// buryOnce tries once more to dead-letter a message that is past its limit.
+// What is to be done with it is burying if that has worked.
+func (s *source) buryOnce(e *entry) fate {
 	ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PublishFor)
 	defer cancel()
 	detail := e.bury
@@ -60,17 +61,21 @@ func (s *source) buryAgain(e *entry) {
 		detail = ""
 	}
 	e.attempts-- // the last one was counted already
-	fates := []fate{{step: toBury, reason: driver.ReasonDeliveryLimit, detail: detail}}
-	outcomes := make([]driver.Outcome, 1)
+	fates, outcomes := []fate{{step: toBury, reason: driver.ReasonDeliveryLimit, detail: detail}}, make([]driver.Outcome, 1)
 	s.bury(ctx, []*entry{e}, fates, outcomes, []int{0})
+	if outcomes[0].Err != nil {
+		return fate{step: toFail, delay: max(s.backoff(e), buryPause)}
+	}
+	return fates[0]
+}
+
+// buryAgain tries to dead-letter a message that had no place to go to.
+func (s *source) buryAgain(e *entry) {
+	f := s.buryOnce(e)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case e.state != settling:
-	case outcomes[0].Err != nil:
-		s.apply(e, &fate{step: toFail, delay: max(s.backoff(e), buryPause)})
-	default:
-		s.apply(e, &fates[0])
+	if e.state == settling {
+		s.apply(e, &f)
 	}
 }
 
@@ -162,27 +167,16 @@ func (s *source) redrive(ctx context.Context, to *driver.Route, most int64) (mov
 		if len(es) == 0 {
 			break
 		}
-		b := newBatch(len(es))
-		sent := make([]bool, len(es))
-		for i, e := range es {
-			sent[i] = s.sendBack(ctx, b, i, e, to)
-		}
-		b.wait()
+		gone, left, failed := s.publishBack(ctx, es, to)
+		kept, err = append(kept, left...), failed
 		s.mu.Lock()
-		for i, e := range es {
-			switch {
-			case e.state != settling:
-			case !sent[i] || b.receipts[i].Err != nil:
-				kept = append(kept, e)
-				if b.receipts[i].Err != nil {
-					err = named("queue", s.spec.Name, b.receipts[i].Err)
-				}
-			default:
+		for _, e := range gone {
+			if e.state == settling { // a rebalance may have come in between
 				e.p.settled()
 				s.finish(e)
-				moved++
 			}
 		}
+		moved += int64(len(gone))
 		s.mu.Unlock()
 	}
 	return moved, err
@@ -214,6 +208,31 @@ func (s *source) giveBack(es []*entry) {
 		}
 	}
 	s.wakeAll()
+}
+
+// publishBack publishes entries anew. gone are those of which that is confirmed,
+// kept have no place to go to, or failed, as err says.
+func (s *source) publishBack(ctx context.Context, es []*entry, to *driver.Route) (gone, kept []*entry, err error) {
+	b := newBatch(len(es))
+	sent := make([]bool, len(es))
+	for i, e := range es {
+		sent[i] = s.sendBack(ctx, b, i, e, to)
+	}
+	b.wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i, e := range es {
+		switch {
+		case e.state != settling:
+		case b.receipts[i].Err != nil:
+			kept, err = append(kept, e), named("queue", s.spec.Name, b.receipts[i].Err)
+		case !sent[i]:
+			kept = append(kept, e)
+		default:
+			gone = append(gone, e)
+		}
+	}
+	return gone, kept, err
 }
 
 // sendBack publishes an entry anew, and reports whether there was a place.

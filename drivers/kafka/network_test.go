@@ -37,13 +37,6 @@ func openBehind(t *testing.T, addr string) (*queue.Broker, *drivertest.Proxy) {
 	return b, p
 }
 
-// pause lets time pass in which something is broken.
-func pause(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}
-
 // TestConnectionsCut cuts all connections of publisher and consumers, again and
 // again.
 func TestConnectionsCut(t *testing.T) {
@@ -87,10 +80,10 @@ func TestBlackHole(t *testing.T) {
 			}
 			tr.progress(100)
 			hole(far, func() {
-				pause(shortSession)
+				drivertest.Pause(shortSession)
 				tr.progressOfAll()
 			})
-			hole(near, func() { pause(time.Second) })
+			hole(near, func() { drivertest.Pause(time.Second) })
 		}
 	}, one, two)
 }

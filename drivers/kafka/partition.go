@@ -140,8 +140,26 @@ func (s *source) take(topic string, id int32, records []*kgo.Record) {
 	signal(s.dirty)
 }
 
-// admit makes an entry of a record if it is for this queue.
+// admit takes a record if it is for this queue.
 func (s *source) admit(p *partition, f *feed, r *kgo.Record) {
+	e := s.entryOf(p, f, r)
+	if e == nil {
+		return
+	}
+	s.count(e)
+	s.enqueue(e)
+}
+
+// count takes an entry into what was read; mu is held.
+func (s *source) count(e *entry) {
+	e.number = s.arrived
+	s.arrived++
+	s.size += e.size
+	e.p.link(e)
+}
+
+// entryOf makes an entry of a record; nil if it is not for this queue.
+func (s *source) entryOf(p *partition, f *feed, r *kgo.Record) *entry {
 	route := driver.Route{Key: s.spec.Name}
 	var m *driver.Message
 	if f.exchange != "" {
@@ -153,19 +171,15 @@ func (s *source) admit(p *partition, f *feed, r *kgo.Record) {
 			return m.Headers
 		}
 		if !matches(f.kind, f.bindings, p.id, r.Offset, route.Key, headers) {
-			return
+			return nil
 		}
 	} else if r.Offset < at(f.since, p.id) {
-		return
+		return nil
 	}
 	if m == nil {
 		m = decode(r)
 	}
-	e := &entry{p: p, offset: r.Offset, number: s.arrived, message: m, route: route, published: r.Timestamp, size: entrySize(r)}
-	s.arrived++
-	s.size += e.size
-	p.link(e)
-	s.enqueue(e)
+	return &entry{p: p, offset: r.Offset, message: m, route: route, published: r.Timestamp, size: entrySize(r)}
 }
 
 // entryOverhead is about what an entry takes besides its message.

@@ -1,16 +1,15 @@
 package kafka
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/lockkeeper/lockkeeper/internal/cli/child"
+	"github.com/lockkeeper/lockkeeper/internal/drivertest"
 	"github.com/lockkeeper/lockkeeper/internal/realserver"
 	"github.com/lockkeeper/lockkeeper/queue"
 )
@@ -38,53 +37,6 @@ func playConsumer() bool {
 	return true
 }
 
-// consumers are processes that print what they handle to one pipe, so that it is
-// known what was first.
-type consumers struct {
-	env string
-	out *os.File
-}
-
-func newConsumers(t *testing.T, tr *traffic, url string) *consumers {
-	t.Helper()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	read := make(chan struct{})
-	go func() {
-		defer close(read)
-		for lines := bufio.NewScanner(r); lines.Scan(); {
-			key, body, _ := strings.Cut(lines.Text(), " ")
-			tr.note(key, body)
-		}
-	}()
-	t.Cleanup(func() {
-		w.Close()
-		<-read
-		r.Close()
-	})
-	return &consumers{env: consumerEnv + "=" + url + "\n" + tr.name, out: w}
-}
-
-// start starts one, which is killed when the test ends.
-func (cs *consumers) start(t *testing.T) *child.Process {
-	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe)
-	cmd.Env = append(os.Environ(), cs.env)
-	cmd.Stdout, cmd.Stderr = cs.out, os.Stderr
-	p, err := child.Start(cmd, true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Stop(0) })
-	return p
-}
-
 // TestConsumerKilled kills one of two processes that consume, and starts another
 // when the one that is left has its partitions.
 func TestConsumerKilled(t *testing.T) {
@@ -92,8 +44,12 @@ func TestConsumerKilled(t *testing.T) {
 	url := "kafka://" + realserver.SharedKafka(t).Addr() + "?session=" + shortSession.String()
 	pub := openBroker(t, url)
 	tr := newTraffic(t, pub, "consumer killed")
-	cs := newConsumers(t, tr, url)
-	running := []*child.Process{cs.start(t), cs.start(t)}
+	out := drivertest.Lines(t, func(line string) {
+		key, body, _ := strings.Cut(line, " ")
+		tr.note(key, body)
+	})
+	start := func() *child.Process { return drivertest.StartItself(t, consumerEnv+"="+url+"\n"+tr.name, out) }
+	running := []*child.Process{start(), start()}
 	tr.run(pub, func(context.Context) {
 		for i := range times(t) {
 			tr.progress(100)
@@ -103,7 +59,7 @@ func TestConsumerKilled(t *testing.T) {
 			}
 			<-p.Done()
 			tr.progressOfAll()
-			running[i%2] = cs.start(t)
+			running[i%2] = start()
 		}
 	})
 }

@@ -174,10 +174,7 @@ func (sh *share) admit(p *sharePart, part *kmsg.ShareFetchResponseTopicPartition
 			}
 			e.lock = lock
 			e.attempts += int(a.DeliveryCount) - 1
-			e.number = s.arrived
-			s.arrived++
-			s.size += e.size
-			p.link(e)
+			s.count(e)
 			p.entries[offset] = e
 			if int(a.DeliveryCount) >= sh.limit-1 || sh.isSpent(e) {
 				e.bury = ""
@@ -214,26 +211,10 @@ func (sh *share) entry(p *sharePart, f *feed, r *kgo.Record) *entry {
 	if f == nil {
 		return nil
 	}
-	route := driver.Route{Key: sh.s.spec.Name}
-	var m *driver.Message
-	if f.exchange != "" {
-		route = driver.Route{Exchange: f.exchange, Key: routingKey(r)}
-		headers := func() driver.Headers {
-			if m == nil {
-				m = decode(r)
-			}
-			return m.Headers
-		}
-		if !matches(f.kind, f.bindings, p.id, r.Offset, route.Key, headers) {
-			return nil
-		}
-	} else if r.Offset < at(f.since, p.id) {
+	e := sh.s.entryOf(p.partition, f, r)
+	if e == nil {
 		return nil
 	}
-	if m == nil {
-		m = decode(r)
-	}
-	e := &entry{p: p.partition, offset: r.Offset, message: m, route: route, published: r.Timestamp, size: entrySize(r)}
 	if f.exchange == "" {
 		for i := range r.Headers {
 			switch h := &r.Headers[i]; h.Key {
@@ -340,35 +321,21 @@ func (sh *share) redrive(ctx context.Context, to *driver.Route, most int64) (mov
 		if len(es) == 0 {
 			break
 		}
-		b := newBatch(len(es))
-		sent := make([]bool, len(es))
-		for i, e := range es {
-			sent[i] = s.sendBack(ctx, b, i, e, to)
-		}
-		b.wait()
+		gone, left, failed := s.publishBack(ctx, es, to)
+		kept, err = append(kept, left...), failed
 		var ops []*op
-		var done []*entry
 		s.mu.Lock()
-		for i, e := range es {
-			switch {
-			case e.state != settling:
-			case !sent[i] || b.receipts[i].Err != nil:
-				kept = append(kept, e)
-				if b.receipts[i].Err != nil {
-					err = named("queue", s.spec.Name, b.receipts[i].Err)
-				}
-			default:
-				ops, done = append(ops, sh.opFor(e, kindAccept)), append(done, e)
-				moved++
-			}
+		for _, e := range gone {
+			ops = append(ops, sh.opFor(e, kindAccept))
 		}
 		s.mu.Unlock()
 		sh.wait(ctx, ops)
 		s.mu.Lock()
-		for _, e := range done {
+		for _, e := range gone {
 			sh.lose(e)
 		}
 		s.mu.Unlock()
+		moved += int64(len(gone))
 	}
 	return moved, err
 }

@@ -230,16 +230,9 @@ func (sh *share) later(e *entry, delay time.Duration, f func()) {
 // buryAgain tries to dead-letter a message that is past its limit.
 func (sh *share) buryAgain(e *entry) {
 	s := sh.s
-	ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PublishFor)
-	defer cancel()
-	detail := e.bury
-	if detail == driver.ReasonDeliveryLimit {
-		detail = ""
-	}
-	e.attempts-- // the last one was counted already
-	fates, outcomes := []fate{{step: toBury, reason: driver.ReasonDeliveryLimit, detail: detail}}, make([]driver.Outcome, 1)
-	s.bury(ctx, []*entry{e}, fates, outcomes, []int{0})
-	if outcomes[0].Err == nil && fates[0].step == toBury {
+	if s.buryOnce(e).step == toBury {
+		ctx, cancel := context.WithTimeout(s.ctx, s.c.o.PublishFor)
+		defer cancel()
 		sh.wait(ctx, []*op{sh.opFor(e, kindReject)})
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -41,12 +41,6 @@ const fast = "?heartbeat=1s&timeout=5s"
 // names of its queues with a delay, and forgets what is in younger ones.
 const queueAge = 5 * time.Second
 
-func pass(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	<-timer.C
-}
-
 // TestBrokerKilled kills the broker while messages are published and handled,
 // and starts it again.
 func TestBrokerKilled(t *testing.T) {
@@ -56,7 +50,7 @@ func TestBrokerKilled(t *testing.T) {
 	pub, sub := openBroker(t, url), openBroker(t, url)
 	tr := newTraffic(t, pub, "killed")
 	tr.run(pub, sub, func() {
-		pass(queueAge)
+		drivertest.Pause(queueAge)
 		for range times(t) {
 			tr.progress(200)
 			s.Kill(t)
@@ -100,7 +94,7 @@ func TestBlackHole(t *testing.T) {
 			tr.run(pub, sub, func() {
 				tr.progress(100)
 				p.Swallow(dark...)
-				pass(5 * time.Second) // three heartbeats, and some
+				drivertest.Pause(5 * time.Second) // three heartbeats, and some
 				p.Heal()
 				tr.progress(100)
 			})

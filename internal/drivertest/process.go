@@ -75,13 +75,7 @@ type Process struct {
 // StartProcess starts one, which is killed when the test ends.
 func StartProcess(t testing.TB, url, name string, ttl time.Duration) *Process {
 	t.Helper()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command(exe) //nolint:gosec,noctx // the test binary itself; it is stopped by the clean-up
-	cmd.Env = append(os.Environ(), roleEnv+"="+strings.Join([]string{url, name, ttl.String()}, "\n"))
-	cmd.Stderr = os.Stderr
+	cmd := itself(t, roleEnv+"="+strings.Join([]string{url, name, ttl.String()}, "\n"))
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -98,6 +92,64 @@ func StartProcess(t testing.TB, url, name string, ttl time.Duration) *Process {
 	w.Close()                                  //nolint:errcheck // the process has its own
 	t.Cleanup(func() { p.Stop(0); r.Close() }) //nolint:errcheck // nothing is lost
 	return &Process{Process: p, in: in, out: bufio.NewReader(r)}
+}
+
+// itself is the test binary, to be started with one variable more.
+func itself(t testing.TB, env string) *exec.Cmd {
+	t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(exe) //nolint:gosec,noctx // it is stopped by a clean-up
+	cmd.Env = append(os.Environ(), env)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// StartItself starts the test binary anew, with one variable more in its
+// environment, which says to its TestMain what it is to play. It prints to out, and
+// is killed when the test ends.
+func StartItself(t testing.TB, env string, out *os.File) *child.Process {
+	t.Helper()
+	cmd := itself(t, env)
+	cmd.Stdout = out
+	p, err := child.Start(cmd, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Stop(0) })
+	return p
+}
+
+// Lines returns a file for processes to print to. Each line is given to note, in
+// the order in which all of them print.
+func Lines(t testing.TB, note func(line string)) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for lines := bufio.NewScanner(r); lines.Scan(); {
+			note(lines.Text())
+		}
+	}()
+	t.Cleanup(func() {
+		w.Close() //nolint:errcheck // the processes are gone
+		<-read
+		r.Close() //nolint:errcheck // all was read
+	})
+	return w
+}
+
+// Pause lets time pass in which something is broken.
+func Pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	<-timer.C
 }
 
 // Line returns the next line that it prints.
@@ -129,9 +181,7 @@ func StoppedHolder(t *testing.T, url string, ttl time.Duration) {
 	if err != nil || rival.Token() <= token {
 		t.Fatalf("the rival: %v, %v; want a token above %d", rival, err, token)
 	}
-	timer := time.NewTimer(time.Until(stopped.Add(3 * ttl)))
-	defer timer.Stop()
-	<-timer.C
+	Pause(time.Until(stopped.Add(3 * ttl)))
 	if err := holder.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
